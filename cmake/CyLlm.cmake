@@ -1,0 +1,108 @@
+# What every target here shares: language level, warnings, sanitizers, linker, dependencies; and
+# cy_module(), which makes one library and one test executable of one folder.
+
+set(CMAKE_CXX_STANDARD 23)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_SCAN_FOR_MODULES OFF)
+
+option(CY_OPTIMIZE "Release: -O2, little debug information" OFF)
+option(CY_TESTS "Build the unit tests" ON)
+set(CY_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize takes them")
+
+if(CY_OPTIMIZE)
+  set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1 -DNDEBUG")
+  set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O2 -g1 -DNDEBUG")
+endif()
+if(CY_SANITIZE)
+  add_compile_options(-fsanitize=${CY_SANITIZE} -fno-omit-frame-pointer -O1)
+  add_link_options(-fsanitize=${CY_SANITIZE})
+endif()
+
+find_program(CY_MOLD mold)
+if(CY_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+find_program(CY_CCACHE ccache)
+if(CY_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  # Precompiled headers and ccache agree only with these settings.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CY_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${CY_CCACHE})
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:SHELL:-Xclang -fno-pch-timestamp>")
+endif()
+
+find_package(Threads REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(Protobuf REQUIRED)  # module mode: Debian ships no CMake config for it
+find_package(gRPC CONFIG REQUIRED)
+find_package(Boost 1.81 REQUIRED COMPONENTS json url)
+find_package(spdlog CONFIG REQUIRED)
+find_package(CLI11 CONFIG REQUIRED)
+find_package(tomlplusplus CONFIG REQUIRED)
+find_package(prometheus-cpp CONFIG REQUIRED)
+find_package(CURL REQUIRED)
+if(CY_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+
+# Compile settings of our own code only.
+add_library(cy_options INTERFACE)
+target_compile_options(cy_options INTERFACE -Wall -Wextra -Wpedantic -Werror -Wthread-safety)
+target_include_directories(cy_options INTERFACE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/engines)
+target_compile_definitions(cy_options INTERFACE
+  BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_SEPARATE_COMPILATION BOOST_BEAST_SEPARATE_COMPILATION
+  SPDLOG_FMT_EXTERNAL)
+
+# cy_module(NAME [PCH header...] [DEPS target...] [PUBLIC_DEPS target...] [TEST_DEPS target...])
+# One folder: every *.cc beside the CMakeLists.txt, *_test.cc and *_bench.cc apart, becomes library
+# cy_NAME; its *_test.cc become the test program test_NAME.
+function(cy_module name)
+  cmake_parse_arguments(ARG "" "" "PCH;DEPS;PUBLIC_DEPS;TEST_DEPS" ${ARGN})
+  file(GLOB all CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  set(sources ${all})
+  list(FILTER sources EXCLUDE REGEX "_(test|bench|fuzz)\\.cc$")
+  set(tests ${all})
+  list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+
+  add_library(cy_${name} STATIC ${sources})
+  target_link_libraries(cy_${name} PUBLIC ${ARG_PUBLIC_DEPS} PRIVATE cy_options ${ARG_DEPS})
+  target_include_directories(cy_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+  if(ARG_PCH)
+    target_precompile_headers(cy_${name} PRIVATE ${ARG_PCH})
+  endif()
+  if(CY_TESTS AND tests)
+    add_executable(test_${name} ${tests})
+    target_link_libraries(test_${name} PRIVATE cy_options cy_${name} ${ARG_DEPS} ${ARG_TEST_DEPS} GTest::gmock GTest::gtest_main)
+    if(ARG_PCH)
+      target_precompile_headers(test_${name} REUSE_FROM cy_${name})
+    endif()
+    add_test(NAME ${name} COMMAND test_${name})
+    set_tests_properties(${name} PROPERTIES TIMEOUT 120)
+  endif()
+endfunction()
+
+# cy_engine(NAME [DEPS target...]): a plugin in <binary dir>/engines/NAME/ with its manifest beside it. Sees
+# engines/sdk only. Its unit tests are linked against the same sources.
+function(cy_engine name)
+  cmake_parse_arguments(ARG "" "" "DEPS;TEST_DEPS" ${ARGN})
+  file(GLOB all CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  set(sources ${all})
+  list(FILTER sources EXCLUDE REGEX "_(test|bench|fuzz)\\.cc$")
+  set(tests ${all})
+  list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  set(dir ${PROJECT_BINARY_DIR}/bin/engines/${name})
+
+  add_library(cyllm_engine_${name} MODULE ${sources})
+  target_link_libraries(cyllm_engine_${name} PRIVATE cy_options ${ARG_DEPS} Threads::Threads)
+  set_target_properties(cyllm_engine_${name} PROPERTIES
+    CXX_VISIBILITY_PRESET hidden C_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+    LIBRARY_OUTPUT_DIRECTORY ${dir})
+  configure_file(${CMAKE_CURRENT_SOURCE_DIR}/manifest.json ${dir}/manifest.json COPYONLY)
+  if(CY_TESTS AND tests)
+    add_executable(test_engine_${name} ${sources} ${tests})
+    target_link_libraries(test_engine_${name} PRIVATE cy_options ${ARG_DEPS} ${ARG_TEST_DEPS} Threads::Threads GTest::gmock GTest::gtest_main)
+    add_test(NAME engine_${name} COMMAND test_engine_${name})
+    set_tests_properties(engine_${name} PROPERTIES TIMEOUT 120)
+  endif()
+endfunction()

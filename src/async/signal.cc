@@ -1,0 +1,42 @@
+#include "async/signal.h"
+
+#include <atomic>
+#include <boost/asio.hpp>
+
+namespace cyllm {
+
+namespace asio = boost::asio;
+
+struct Signal::State {
+  explicit State(Executor executor) : home(std::move(executor)), timer(home) {}
+  Executor home;
+  asio::steady_timer timer;  // on home only
+  std::atomic<bool> set{false};
+};
+
+Signal::Signal(Executor home) : state_(std::make_shared<State>(std::move(home))) {}
+
+const Executor& Signal::home() const { return state_->home; }
+
+void Signal::Notify() {
+  if (state_->set.exchange(true, std::memory_order_acq_rel)) return;
+  asio::post(state_->home, [state = state_] { state->timer.cancel(); });
+}
+
+Task<bool> Signal::Wait(TimePoint wake_at) {
+  auto state = state_;  // survives this Signal's end
+  while (true) {
+    if (state->set.exchange(false, std::memory_order_acq_rel)) co_return true;
+    if (wake_at != kNever && Clock::now() >= wake_at) co_return false;
+    // A cancel posted for a notification that was already consumed ends this wait early: the loop looks again.
+    state->timer.expires_at(wake_at);
+    co_await state->timer.async_wait(asio::as_tuple(asio::use_awaitable));
+  }
+}
+
+Task<> SleepUntil(TimePoint at) {
+  asio::steady_timer timer(co_await asio::this_coro::executor, at);
+  co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+}
+
+}  // namespace cyllm

@@ -1,0 +1,100 @@
+// What a request produces, in order: Accepted first, then deltas (Progress in between), one Finished per choice.
+// How the request ended is the stream's Status, not an event.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "inference/request.h"
+
+namespace cyllm {
+
+// Always first; what fails before it is a clean refusal that another server may repeat.
+struct Accepted {
+  uint32_t prompt_tokens = 0;
+  uint32_t cached_tokens = 0;
+  std::string worker;  // name of the process that runs it
+  bool operator==(const Accepted&) const = default;
+};
+
+// May come before Accepted: the request is waiting.
+struct Progress {
+  enum class Phase : uint8_t { kQueued = 0, kLoading = 1 };
+  Phase phase = Phase::kQueued;
+  float fraction = -1;  // 0..1; negative: unknown
+  std::string detail;
+  bool operator==(const Progress&) const = default;
+};
+
+struct TokenLogprob {
+  int32_t token_id = 0;
+  std::string bytes;
+  float logprob = 0;
+  std::vector<TokenLogprob> top;  // not nested further
+  bool operator==(const TokenLogprob&) const = default;
+};
+
+struct TextDelta {
+  uint32_t choice = 0;
+  std::string text;  // complete code points; may be empty (a token that shows nothing yet)
+  std::vector<int32_t> token_ids;
+  std::vector<TokenLogprob> logprobs;
+  Offsets end;
+  bool operator==(const TextDelta&) const = default;
+};
+
+struct ReasoningDelta {
+  uint32_t choice = 0;
+  std::string text;
+  std::vector<int32_t> token_ids;
+  Offsets end;
+  bool operator==(const ReasoningDelta&) const = default;
+};
+
+struct ToolCallDelta {
+  uint32_t choice = 0;
+  uint32_t index = 0;
+  std::string id, name;   // first delta of a call only
+  std::string arguments;  // a piece of the JSON text
+  std::vector<int32_t> token_ids;
+  Offsets end;
+  bool operator==(const ToolCallDelta&) const = default;
+};
+
+enum class FinishReason : uint8_t { kStop = 0, kLength = 1, kToolCalls = 2, kContentFilter = 3 };
+
+struct Usage {
+  uint32_t prompt_tokens = 0;  // of the request, counted once whatever the number of choices
+  uint32_t cached_tokens = 0;
+  uint32_t completion_tokens = 0;
+  uint32_t reasoning_tokens = 0;
+  bool operator==(const Usage&) const = default;
+};
+
+struct Timings {
+  double queue_ms = 0;   // submit to first prefill
+  double ttft_ms = 0;    // submit to first token
+  double decode_ms = 0;  // first to last token
+  bool operator==(const Timings&) const = default;
+};
+
+struct Finished {
+  uint32_t choice = 0;
+  FinishReason reason = FinishReason::kStop;
+  std::string stop_match;
+  Usage usage;  // completion tokens of this choice
+  Timings timings;
+  bool operator==(const Finished&) const = default;
+};
+
+using Event = std::variant<Accepted, Progress, TextDelta, ReasoningDelta, ToolCallDelta, Finished>;
+using Batch = std::vector<Event>;
+
+inline bool IsDelta(const Event& event) {
+  return std::holds_alternative<TextDelta>(event) || std::holds_alternative<ReasoningDelta>(event) ||
+         std::holds_alternative<ToolCallDelta>(event);
+}
+
+}  // namespace cyllm
