@@ -1,0 +1,44 @@
+// The coordinator: one InferenceService in front of many workers. Retry on top of Pick on top of RemoteServices.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "async/io_pool.h"
+#include "inference/grpc_server.h"
+#include "inference/service.h"
+
+namespace cyllm {
+
+struct CoordinatorOptions {
+  std::string name;
+  std::vector<std::string> workers;  // addresses to dial; others register themselves
+  std::string internal_token;        // sent to workers
+  uint32_t max_attempts = 3;         // per request, before its first event
+};
+
+class Coordinator : public InferenceService, public ControlHandler {
+ public:
+  static std::shared_ptr<Coordinator> Make(CoordinatorOptions options, IoPool& pool);
+  ~Coordinator() override;
+
+  EventStream Infer(Request request, Context context) override;
+  Snapshot Describe() const override;  // of the fleet: models of all workers, ready when one worker is
+  ControlReply Control(const std::string& command, const std::map<std::string, std::string>& payload) override;
+  HealthReply Health() override;
+
+  // A worker in this process, or one that attached by itself (GrpcServer's AttachListener).
+  void AddWorker(const std::string& name, std::shared_ptr<InferenceService> worker);
+  void RemoveWorker(const std::shared_ptr<InferenceService>& worker);
+  AttachListener Listener();
+
+  void Close();
+
+ private:
+  struct Impl;
+  explicit Coordinator(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace cyllm
