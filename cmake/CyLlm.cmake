@@ -4,7 +4,7 @@
 set(CMAKE_CXX_STANDARD 23)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
-set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+add_compile_options(-fPIC)  # one setting for libraries, plugins and programs: precompiled headers are shared
 set(CMAKE_CXX_SCAN_FOR_MODULES OFF)
 
 option(CY_OPTIMIZE "Release: -O2, little debug information" OFF)
@@ -48,7 +48,8 @@ endif()
 
 # Compile settings of our own code only.
 add_library(cy_options INTERFACE)
-target_compile_options(cy_options INTERFACE -Wall -Wextra -Wpedantic -Werror -Wthread-safety)
+target_compile_options(cy_options INTERFACE -Wall -Wextra -Wpedantic -Werror -Wthread-safety
+  -Wno-missing-field-initializers)  # aggregates have defaults
 target_include_directories(cy_options INTERFACE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/engines)
 target_compile_definitions(cy_options INTERFACE
   BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_SEPARATE_COMPILATION BOOST_BEAST_SEPARATE_COMPILATION

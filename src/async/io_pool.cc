@@ -38,9 +38,7 @@ void IoPool::Stop() {
   }
 }
 
-void IoPool::RunBlocking(Task<> task) {
-  asio::co_spawn(At(0), std::move(task), asio::use_future).get();
-}
+void IoPool::RunBlocking(Task<> task) { asio::co_spawn(At(0), std::move(task), asio::use_future).get(); }
 
 void Post(const Executor& executor, std::function<void()> f) { asio::post(executor, std::move(f)); }
 

@@ -23,8 +23,8 @@ class IoPool {
   Executor At(size_t index) const;
   Executor Next();  // round robin; thread-safe
 
-  // Stops the loops and joins. Pending handlers are destroyed, not run: first end what runs (Scope). Idempotent;
-  // never from one of its own threads.
+  // Stops the loops and joins. Pending handlers are destroyed, not run: first end what runs (Scope).
+  // Idempotent; never from one of its own threads.
   void Stop();
 
   // Runs `task` on thread 0 and blocks until it is done; for main and tests, never on an I/O thread.

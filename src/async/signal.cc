@@ -28,7 +28,8 @@ Task<bool> Signal::Wait(TimePoint wake_at) {
   while (true) {
     if (state->set.exchange(false, std::memory_order_acq_rel)) co_return true;
     if (wake_at != kNever && Clock::now() >= wake_at) co_return false;
-    // A cancel posted for a notification that was already consumed ends this wait early: the loop looks again.
+    // A cancel posted for a notification that was already consumed ends this wait early: the loop looks
+    // again.
     state->timer.expires_at(wake_at);
     co_await state->timer.async_wait(asio::as_tuple(asio::use_awaitable));
   }

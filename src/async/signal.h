@@ -1,5 +1,5 @@
-// A wake-up from any thread to the one coroutine that waits for it. Sticky: a Notify before Wait is not lost; many
-// Notifies before one Wait are one.
+// A wake-up from any thread to the one coroutine that waits for it. Sticky: a Notify before Wait is not lost;
+// many Notifies before one Wait are one.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
-// Coroutines. Task<T> starts when awaited (or spawned into a Scope) and runs on one executor: a single-threaded
-// I/O context of an IoPool, its home. No lock may be held across co_await.
+// Coroutines. Task<T> starts when awaited (or spawned into a Scope) and runs on one executor: a
+// single-threaded I/O context of an IoPool, its home. No lock may be held across co_await.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>

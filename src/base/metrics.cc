@@ -17,9 +17,10 @@ prometheus::Gauge& Gauge(const std::string& name, const std::string& help, const
   return prometheus::BuildGauge().Name(name).Help(help).Register(MetricsRegistry()).Add(labels);
 }
 
-prometheus::Histogram& LatencyHistogram(const std::string& name, const std::string& help, const Labels& labels) {
-  static const prometheus::Histogram::BucketBoundaries kSeconds = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-                                                                   1,     2.5,    5,     10,   20,    30,   60,  120};
+prometheus::Histogram& LatencyHistogram(const std::string& name, const std::string& help,
+                                        const Labels& labels) {
+  static const prometheus::Histogram::BucketBoundaries kSeconds = {
+      0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120};
   return prometheus::BuildHistogram().Name(name).Help(help).Register(MetricsRegistry()).Add(labels, kSeconds);
 }
 

@@ -20,7 +20,8 @@ prometheus::Registry& MetricsRegistry();
 prometheus::Counter& Counter(const std::string& name, const std::string& help, const Labels& labels = {});
 prometheus::Gauge& Gauge(const std::string& name, const std::string& help, const Labels& labels = {});
 // Seconds, with buckets from 1 ms to 2 minutes.
-prometheus::Histogram& LatencyHistogram(const std::string& name, const std::string& help, const Labels& labels = {});
+prometheus::Histogram& LatencyHistogram(const std::string& name, const std::string& help,
+                                        const Labels& labels = {});
 
 // Prometheus text format 0.0.4.
 std::string RenderMetrics();

@@ -7,13 +7,14 @@
 
 namespace cyllm {
 
-// Length in bytes of the longest prefix that does not end inside a (so far valid) code point: what may be sent
-// now, the rest being held back until its missing bytes arrive. Invalid bytes count as complete.
+// Length in bytes of the longest prefix that does not end inside a (so far valid) code point: what may be
+// sent now, the rest being held back until its missing bytes arrive. Invalid bytes count as complete.
 size_t CompleteUtf8Prefix(std::string_view text);
 
 bool IsValidUtf8(std::string_view text);
 
-// Every maximal invalid sequence replaced by U+FFFD (Unicode 15, section 3.9, "substitution of maximal subparts").
+// Every maximal invalid sequence replaced by U+FFFD (Unicode 15, section 3.9, "substitution of maximal
+// subparts").
 std::string RepairUtf8(std::string_view text);
 
 // Appends the inside of a JSON string (no quotes). Control characters are escaped, invalid bytes become

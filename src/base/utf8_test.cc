@@ -6,8 +6,8 @@ namespace cyllm {
 namespace {
 
 TEST(CompleteUtf8Prefix, HoldsBackOnlyAnUnfinishedCodePoint) {
-  const std::string euro = "\xE2\x82\xAC";          // U+20AC
-  const std::string smile = "\xF0\x9F\x98\x80";     // U+1F600
+  const std::string euro = "\xE2\x82\xAC";       // U+20AC
+  const std::string smile = "\xF0\x9F\x98\x80";  // U+1F600
   for (const std::string& text : {euro, smile}) {
     for (size_t cut = 1; cut < text.size(); ++cut) {
       EXPECT_EQ(CompleteUtf8Prefix("ab" + text.substr(0, cut)), 2u) << cut;
@@ -42,7 +42,9 @@ TEST(JsonEscape, EscapesControlsAndRepairsBytes) {
   EXPECT_EQ(JsonEscape(std::string_view("\0", 1)), "\\u0000");
 }
 
-TEST(CountCodePoints, CountsCharactersNotBytes) { EXPECT_EQ(CountCodePoints("a\xE2\x82\xAC\xF0\x9F\x98\x80"), 3u); }
+TEST(CountCodePoints, CountsCharactersNotBytes) {
+  EXPECT_EQ(CountCodePoints("a\xE2\x82\xAC\xF0\x9F\x98\x80"), 3u);
+}
 
 }  // namespace
 }  // namespace cyllm

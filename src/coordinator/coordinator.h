@@ -1,4 +1,5 @@
-// The coordinator: one InferenceService in front of many workers. Retry on top of Pick on top of RemoteServices.
+// The coordinator: one InferenceService in front of many workers. Retry on top of Pick on top of
+// RemoteServices.
 #pragma once
 
 #include <memory>
@@ -25,7 +26,8 @@ class Coordinator : public InferenceService, public ControlHandler {
 
   EventStream Infer(Request request, Context context) override;
   Snapshot Describe() const override;  // of the fleet: models of all workers, ready when one worker is
-  ControlReply Control(const std::string& command, const std::map<std::string, std::string>& payload) override;
+  ControlReply Control(const std::string& command,
+                       const std::map<std::string, std::string>& payload) override;
   HealthReply Health() override;
 
   // A worker in this process, or one that attached by itself (GrpcServer's AttachListener).

@@ -1,5 +1,5 @@
-// What a request produces, in order: Accepted first, then deltas (Progress in between), one Finished per choice.
-// How the request ended is the stream's Status, not an event.
+// What a request produces, in order: Accepted first, then deltas (Progress in between), one Finished per
+// choice. How the request ended is the stream's Status, not an event.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// The seam between producers on foreign threads (engine threads, gRPC's) and the coroutine that pulls: a queue
-// whose reading end is an EventStream. The reader's pulls are reported back as credit.
+// The seam between producers on foreign threads (engine threads, gRPC's) and the coroutine that pulls: a
+// queue whose reading end is an EventStream. The reader's pulls are reported back as credit.
 #pragma once
 
 #include <functional>
@@ -23,7 +23,8 @@ class PipeListener {
 class EventPipe {
  public:
   // `listener` may be null; it is kept alive by the reading end until that is destroyed.
-  static std::pair<std::shared_ptr<EventPipe>, EventStream> Make(Executor home, std::shared_ptr<PipeListener> listener);
+  static std::pair<std::shared_ptr<EventPipe>, EventStream> Make(Executor home,
+                                                                 std::shared_ptr<PipeListener> listener);
   ~EventPipe();
 
   void Push(Batch events);

@@ -1,5 +1,5 @@
-// The gRPC face of any InferenceService: AiInference (StreamPredict, Control, Health) for old peers, AiSession.Attach
-// for ours, AiTraining answered UNIMPLEMENTED.
+// The gRPC face of any InferenceService: AiInference (StreamPredict, Control, Health) for old peers,
+// AiSession.Attach for ours, AiTraining answered UNIMPLEMENTED.
 #pragma once
 
 #include <functional>
@@ -21,12 +21,13 @@ struct HealthReply {
   std::map<std::string, std::string> metrics;
 };
 
-// What Control and Health of the contract ask. Thread-safe. Must not block on the network for long: runs on a gRPC thread
-// (a coordinator asks its fleet with a deadline).
+// What Control and Health of the contract ask. Thread-safe. Must not block on the network for long: runs on a
+// gRPC thread (a coordinator asks its fleet with a deadline).
 class ControlHandler {
  public:
   virtual ~ControlHandler() = default;
-  virtual ControlReply Control(const std::string& command, const std::map<std::string, std::string>& payload) = 0;
+  virtual ControlReply Control(const std::string& command,
+                               const std::map<std::string, std::string>& payload) = 0;
   virtual HealthReply Health() = 0;
 };
 
@@ -43,13 +44,14 @@ struct AttachListener {
 };
 
 struct GrpcServerOptions {
-  std::vector<std::string> listen;  // "host:port" (port 0: any) or "unix:/path"; a live owner of a socket is refused
-  std::string internal_token;       // CY_LLM_INTERNAL_TOKEN; empty: not asked for
-  bool token_for_control = true;    // the contract: StreamPredict, Control, training; Health never
+  std::vector<std::string>
+      listen;  // "host:port" (port 0: any) or "unix:/path"; a live owner of a socket is refused
+  std::string internal_token;             // CY_LLM_INTERNAL_TOKEN; empty: not asked for
+  bool token_for_control = true;          // the contract: StreamPredict, Control, training; Health never
   bool require_token_for_attach = false;  // Attach on a public address without a token is refused
-  std::string name;                 // of this process, said in Hello
+  std::string name;                       // of this process, said in Hello
   size_t max_message_bytes = 100u << 20;
-  size_t max_prompt_chars = 50'000;  // of a StreamPredict without payload; 0: unlimited
+  size_t max_prompt_chars = 50'000;   // of a StreamPredict without payload; 0: unlimited
   bool accept_serving_peers = false;  // coordinator: workers may register over Attach
 };
 

@@ -1,5 +1,5 @@
-// An InferenceService in another process: over a session where the peer has one, over StreamPredict where it is an old
-// peer (Python). Connects in the background, reconnects with back-off, never gives up.
+// An InferenceService in another process: over a session where the peer has one, over StreamPredict where it
+// is an old peer (Python). Connects in the background, reconnects with back-off, never gives up.
 #pragma once
 
 #include <functional>
@@ -19,11 +19,11 @@ struct RemoteOptions {
   std::string internal_token;  // sent as `authorization: Bearer ...`; empty: none
   size_t max_message_bytes = 100u << 20;
   bool passthrough_token = false;
-  std::chrono::milliseconds connect_timeout{5'000};   // of the first answer to Attach
+  std::chrono::milliseconds connect_timeout{5'000};  // of the first answer to Attach
   std::chrono::milliseconds backoff_min{50};
   std::chrono::milliseconds backoff_max{2'000};
-  std::chrono::milliseconds heartbeat{1'000};         // sent this often ...
-  std::chrono::milliseconds silence_limit{5'000};     // ... and a session silent for so long is dead
+  std::chrono::milliseconds heartbeat{1'000};      // sent this often ...
+  std::chrono::milliseconds silence_limit{5'000};  // ... and a session silent for so long is dead
   // When set, the dialled side is offered this service too (worker -> coordinator registration).
   std::shared_ptr<InferenceService> offer;
 };
@@ -42,11 +42,13 @@ class RemoteService : public InferenceService {
 
   RemoteState state() const;
   const std::string& address() const;
-  // Called (on some thread) whenever state() or Describe() changes. Set before the first change matters; once.
+  // Called (on some thread) whenever state() or Describe() changes. Set before the first change matters;
+  // once.
   void OnChange(std::function<void()> f);
 
   // Contract's Control and Health of the peer, blocking, with a deadline; UNAVAILABLE etc. as Status.
-  Result<ControlReply> Control(const std::string& command, const std::map<std::string, std::string>& payload, TimePoint deadline);
+  Result<ControlReply> Control(const std::string& command, const std::map<std::string, std::string>& payload,
+                               TimePoint deadline);
   Result<HealthReply> Health(TimePoint deadline);
 
   void Close();  // ends the session and all its streams (UNAVAILABLE); idempotent

@@ -15,7 +15,8 @@ namespace cyllm {
 
 enum class Kind : uint8_t { kChat = 0, kText = 1, kTokens = 2, kEmbed = 3, kRerank = 4 };
 
-// Bits of RequestFacts::needs and ModelInfo::capabilities; the numbers of CYLLM_CAP_* in engines/sdk/engine.h.
+// Bits of RequestFacts::needs and ModelInfo::capabilities; the numbers of CYLLM_CAP_* in
+// engines/sdk/engine.h.
 enum Capability : uint32_t {
   kCapChat = 1u << 0,
   kCapText = 1u << 1,
@@ -100,8 +101,8 @@ struct PayloadParts {
   bool operator==(const PayloadParts&) const = default;
 };
 
-// Immutable, shared, thread-safe. Made from parts (at the edge) or from wire bytes (everywhere else); the other
-// form is made once, on demand. A process that only forwards never decodes.
+// Immutable, shared, thread-safe. Made from parts (at the edge) or from wire bytes (everywhere else); the
+// other form is made once, on demand. A process that only forwards never decodes.
 class Payload {
  public:
   static std::shared_ptr<const Payload> Of(PayloadParts parts);

@@ -1,5 +1,5 @@
-// The one interface between HTTP and the engine. Every box of the graph is an InferenceService, most of them wrap
-// others (your server as a function).
+// The one interface between HTTP and the engine. Every box of the graph is an InferenceService, most of them
+// wrap others (your server as a function).
 #pragma once
 
 #include <memory>
@@ -31,8 +31,8 @@ struct NextResult {
 };
 
 // A running request. Pulled on Context::home only, one Next at a time. Pulling is the back-pressure: who does
-// not pull is not produced for. Destroying it cancels the request without waiting (also while nothing was pulled
-// yet); never destroy it while a Next is outstanding.
+// not pull is not produced for. Destroying it cancels the request without waiting (also while nothing was
+// pulled yet); never destroy it while a Next is outstanding.
 class EventSource {
  public:
   virtual ~EventSource() = default;

@@ -1,0 +1,44 @@
+#include "inference/request.h"
+
+#include "inference/wire.h"
+
+namespace cyllm {
+
+std::shared_ptr<const Payload> Payload::Of(PayloadParts parts) {
+  std::shared_ptr<Payload> payload(new Payload);
+  payload->parts_ = std::move(parts);
+  payload->has_parts_ = true;
+  return payload;
+}
+
+std::shared_ptr<const Payload> Payload::FromBytes(std::string bytes) {
+  std::shared_ptr<Payload> payload(new Payload);
+  payload->bytes_ = std::move(bytes);
+  payload->has_bytes_ = true;
+  return payload;
+}
+
+Result<const PayloadParts*> Payload::parts() const {
+  if (!has_parts_) {
+    std::call_once(decoded_, [this] {
+      cy::llm::Payload message;
+      malformed_ = !message.ParseFromString(bytes_);
+      if (!malformed_) parts_ = wire::Get(message);
+    });
+    if (malformed_) return Err(InvalidArgument("malformed payload"));
+  }
+  return &parts_;
+}
+
+const std::string& Payload::bytes() const {
+  if (!has_bytes_) {
+    std::call_once(encoded_, [this] {
+      cy::llm::Payload message;
+      wire::Put(parts_, &message);
+      message.SerializeToString(&bytes_);
+    });
+  }
+  return bytes_;
+}
+
+}  // namespace cyllm
