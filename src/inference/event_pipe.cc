@@ -44,11 +44,16 @@ class PipeStream final : public EventSource {
         }
         co_return result;
       }
-      if (!co_await state_->signal.Wait(wake_at)) {
+      if (std::exchange(woken_, false) || !co_await state_->signal.Wait(wake_at)) {
         result.what = NextResult::What::kTimeout;
         co_return result;
       }
     }
+  }
+
+  void Wake() override {
+    woken_ = true;
+    state_->signal.Notify();
   }
 
  private:
@@ -69,6 +74,7 @@ class PipeStream final : public EventSource {
 
   std::shared_ptr<EventPipe::State> state_;
   std::shared_ptr<PipeListener> listener_;
+  bool woken_ = false;  // on home only
 };
 
 EventPipe::EventPipe(std::shared_ptr<State> state) : state_(std::move(state)) {}

@@ -59,6 +59,21 @@ TEST(EventPipe, ATimeoutLosesNothing) {
   EXPECT_TRUE(collected.end.ok());
 }
 
+TEST(EventPipe, WakeEndsAWaitOnceAndLosesNothing) {
+  IoPool pool(1);
+  auto [pipe, stream] = EventPipe::Make(pool.At(0), nullptr);
+  NextResult woken, events;
+  pool.RunBlocking([](EventSource& s, EventPipe& p, NextResult& a, NextResult& b) -> Task<> {
+    Post(co_await CurrentExecutor(), [&s] { s.Wake(); });
+    a = co_await s.Next(kNever);
+    p.Push(Event(TextDelta{0, "x"}));
+    s.Wake();
+    b = co_await s.Next(kNever);
+  }(*stream, *pipe, woken, events));
+  EXPECT_EQ(woken.what, NextResult::What::kTimeout);
+  EXPECT_EQ(events.what, NextResult::What::kEvents);
+}
+
 TEST(EventPipe, DroppingTheStreamTellsTheProducerOnce) {
   IoPool pool(1);
   auto listener = std::make_shared<Counting>();

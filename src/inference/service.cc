@@ -13,6 +13,7 @@ class Ended final : public EventSource {
     result.end = end_;
     co_return result;
   }
+  void Wake() override {}
 
  private:
   Status end_;
