@@ -41,8 +41,8 @@ class EventSource {
   // every further call returns the same end.
   virtual Task<NextResult> Next(TimePoint wake_at) = 0;
 
-  // On home only: makes the outstanding Next, or else the next one that would wait, return kTimeout at once. For
-  // readers that wait for something else too (the client's hang-up, credit). Wrappers forward it.
+  // On home only: makes the outstanding Next, or else the next one that would wait, return kTimeout at once.
+  // For readers that wait for something else too (the client's hang-up, credit). Wrappers forward it.
   virtual void Wake() = 0;
 };
 using EventStream = std::unique_ptr<EventSource>;

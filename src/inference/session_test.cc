@@ -1,0 +1,231 @@
+#include "inference/session.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "inference/fake_service.h"
+
+namespace cyllm {
+namespace {
+
+using cy::llm::SessionMessage;
+
+// Two sessions joined by a queue in each direction, pumped on one thread; what crosses is serialized.
+class Pair {
+ public:
+  Pair(std::shared_ptr<InferenceService> left, std::shared_ptr<InferenceService> right,
+       uint32_t credit = 256) {
+    left_.session = Session::Make(Options("left", std::move(left), credit), pool_, scope_);
+    right_.session = Session::Make(Options("right", std::move(right), credit), pool_, scope_);
+    left_.peer = &right_;
+    right_.peer = &left_;
+    left_.executor = right_.executor = pool_.At(1);
+    left_.session->Start(&left_);
+    right_.session->Start(&right_);
+    Settle();
+  }
+  ~Pair() {
+    Close();
+    scope_.Join();
+  }
+
+  void Close() {
+    left_.session->OnClosed(Unavailable("test"));
+    right_.session->OnClosed(Unavailable("test"));
+  }
+  // Returns when everything queued on the pump has crossed.
+  void Settle() {
+    for (int i = 0; i < 20; ++i) {
+      std::promise<void> done;
+      Post(pool_.At(1), [&] { done.set_value(); });
+      done.get_future().wait();
+    }
+  }
+  Session& left() { return *left_.session; }
+  Session& right() { return *right_.session; }
+  IoPool& pool() { return pool_; }
+  int messages_to_right() const { return left_.sent; }
+
+  EventStream Ask(size_t payload_bytes = 10) {
+    Request request;
+    request.facts.model = "m";
+    PayloadParts parts;
+    parts.prompt = std::string(payload_bytes, 'x');
+    request.payload = Payload::Of(std::move(parts));
+    Context context;
+    context.home = pool_.At(0);
+    return left().Infer(std::move(request), context);
+  }
+  Collected Run(EventSource& stream) {
+    Collected out;
+    pool_.RunBlocking(Collect(stream, out));
+    return out;
+  }
+
+ private:
+  struct Side : SessionTransport {
+    std::shared_ptr<Session> session;
+    Side* peer = nullptr;
+    Executor executor;
+    std::atomic<int> sent{0};
+    void Kick() override {
+      Post(executor, [this] {
+        SessionMessage message;
+        while (session->TakeMessage(&message)) {
+          ++sent;
+          SessionMessage copy;
+          copy.ParseFromString(message.SerializeAsString());
+          peer->session->OnMessage(copy);
+        }
+      });
+    }
+    void Abort(const Status& why) override {
+      Post(executor, [this, why] {
+        session->OnClosed(why);
+        peer->session->OnClosed(why);
+      });
+    }
+  };
+
+  static SessionOptions Options(std::string name, std::shared_ptr<InferenceService> serves, uint32_t credit) {
+    SessionOptions options;
+    options.name = std::move(name);
+    options.serves = std::move(serves);
+    options.credit = credit;
+    options.heartbeat = Millis(3'600'000);  // none in tests
+    options.silence_limit = Millis(7'200'000);
+    options.max_payload_bytes = 1'000'000;
+    return options;
+  }
+
+  IoPool pool_{2};
+  Scope scope_;
+  Side left_, right_;
+};
+
+TEST(Session, CarriesARequestAndItsAnswer) {
+  auto fake = std::make_shared<FakeService>(std::vector<Script>{{TextAnswer({"a", "b"}), Status::Ok()}});
+  Snapshot snapshot;
+  snapshot.models = {{"m", "echo"}};
+  snapshot.ready = true;
+  fake->SetSnapshot(snapshot);
+  Pair pair(nullptr, fake);
+  EXPECT_TRUE(pair.left().ready());
+  EXPECT_EQ(pair.left().peer_name(), "right");
+  EXPECT_TRUE(pair.left().peer_serves());
+  EXPECT_EQ(pair.left().peer_snapshot(), snapshot);
+  auto stream = pair.Ask(200'000);  // several pieces
+  const Collected got = pair.Run(*stream);
+  EXPECT_TRUE(got.end.ok());
+  EXPECT_EQ(got.events, TextAnswer({"a", "b"}));
+  const auto seen = fake->seen();
+  ASSERT_EQ(seen.size(), 1u);
+  EXPECT_EQ((*seen[0].request.payload->parts())->prompt.size(), 200'000u);
+}
+
+TEST(Session, ErrorsCrossWhole) {
+  const Status error{Code::kResourceExhausted, "full", "overloaded", "model", Millis(2000), true};
+  Pair pair(nullptr, std::make_shared<FakeService>(std::vector<Script>{{{}, error}}));
+  auto stream = pair.Ask();
+  EXPECT_EQ(pair.Run(*stream).end, error);
+}
+
+TEST(Session, DroppingTheStreamCancelsOnTheOtherSide) {
+  auto fake = std::make_shared<FakeService>(std::vector<Script>{{TextAnswer({"a"}), Status::Ok(), true}});
+  Pair pair(nullptr, fake);
+  auto stream = pair.Ask();
+  ASSERT_TRUE(fake->WaitForRequests(1));
+  stream.reset();
+  EXPECT_TRUE(fake->WaitForDrop(0));
+}
+
+TEST(Session, LosingTheConnectionEndsBothSides) {
+  auto fake = std::make_shared<FakeService>(std::vector<Script>{{{}, Status::Ok(), true}});
+  Pair pair(nullptr, fake);
+  auto stream = pair.Ask();
+  ASSERT_TRUE(fake->WaitForRequests(1));
+  pair.Close();
+  const Collected got = pair.Run(*stream);
+  EXPECT_EQ(got.end.code, Code::kUnavailable);
+  EXPECT_TRUE(got.end.retryable);
+  EXPECT_TRUE(fake->WaitForDrop(0));
+  EXPECT_FALSE(pair.left().ready());
+  auto late = pair.Ask();
+  EXPECT_EQ(pair.Run(*late).end.code, Code::kUnavailable);
+}
+
+TEST(Session, AReaderThatDoesNotPullStopsTheProducer) {
+  auto fake = std::make_shared<FakeService>(std::vector<Script>{{{Event(Accepted{})}, Status::Ok(), true}});
+  Pair pair(nullptr, fake, /*credit=*/4);
+  auto stream = pair.Ask();
+  ASSERT_TRUE(fake->WaitForRequests(1));
+  auto pipe = fake->seen()[0].pipe;
+  auto taken = fake->seen()[0].taken;
+  for (int i = 0; i < 100; ++i) {
+    pipe->Push(Event(TextDelta{0, "x"}));
+    pair.Settle();
+  }
+  EXPECT_LT(*taken, 10u);  // credit 4, overdrawn by a batch at most
+  fake->seen()[0].pipe->End(Status::Ok());
+  const Collected got = pair.Run(*stream);
+  EXPECT_EQ(got.Text(), std::string(100, 'x'));
+  EXPECT_TRUE(got.end.ok());
+}
+
+TEST(Session, RefusesWhatIsTooLargeAndWhatNobodyServes) {
+  auto fake = std::make_shared<FakeService>(std::vector<Script>{{TextAnswer({"a"}), Status::Ok()}});
+  Pair pair(nullptr, fake);
+  auto large = pair.Ask(2'000'000);
+  EXPECT_EQ(pair.Run(*large).end.code, Code::kInvalidArgument);
+  Pair silent(fake, nullptr);
+  auto stream = silent.Ask();
+  EXPECT_EQ(silent.Run(*stream).end.code, Code::kUnimplemented);
+}
+
+TEST(Session, AfterGoawayNewRequestsAreRefusedAndRunningOnesFinish) {
+  auto fake = std::make_shared<FakeService>(std::vector<Script>{{TextAnswer({"a"}), Status::Ok(), true}});
+  Pair pair(nullptr, fake);
+  auto running = pair.Ask();
+  ASSERT_TRUE(fake->WaitForRequests(1));
+  pair.right().Goaway("drain");
+  pair.Settle();
+  EXPECT_FALSE(pair.left().ready());
+  auto refused = pair.Ask();
+  EXPECT_EQ(pair.Run(*refused).end.code, Code::kUnavailable);
+  fake->seen()[0].pipe->End(Status::Ok());
+  EXPECT_TRUE(pair.Run(*running).end.ok());
+  EXPECT_EQ(pair.right().incoming(), 0u);
+}
+
+TEST(Session, ManyRequestsShareOneConnection) {
+  auto fake = std::make_shared<FakeService>(std::vector<Script>{{TextAnswer({"a", "b", "c"}), Status::Ok()}});
+  Pair pair(nullptr, fake);
+  std::vector<EventStream> streams;
+  for (int i = 0; i < 200; ++i) streams.push_back(pair.Ask(1000));
+  for (auto& stream : streams) EXPECT_EQ(pair.Run(*stream).Text(), "abc");
+}
+
+TEST(Session, SurvivesFramesThatMakeNoSense) {
+  auto fake = std::make_shared<FakeService>(std::vector<Script>{{TextAnswer({"a"}), Status::Ok()}});
+  Pair pair(nullptr, fake);
+  SessionMessage message;
+  message.add_frames()->set_id(99);
+  message.add_frames()->mutable_body()->set_data("x");
+  message.add_frames()->mutable_cancel();
+  message.add_frames()->mutable_credit()->set_events(~0u);
+  message.add_frames()->mutable_events()->set_end(true);
+  auto* submit = message.add_frames();
+  submit->set_id(7);
+  submit->mutable_submit()->set_payload_size(2);
+  auto* body = message.add_frames();
+  body->set_id(7);
+  body->mutable_body()->set_data("longer than announced");
+  Post(pair.pool().At(1), [&] { pair.right().OnMessage(message); });
+  pair.Settle();
+  auto stream = pair.Ask();
+  EXPECT_TRUE(pair.Run(*stream).end.ok());
+}
+
+}  // namespace
+}  // namespace cyllm
