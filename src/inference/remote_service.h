@@ -18,7 +18,6 @@ struct RemoteOptions {
   std::string name;            // of this process, said in Hello
   std::string internal_token;  // sent as `authorization: Bearer ...`; empty: none
   size_t max_message_bytes = 100u << 20;
-  bool passthrough_token = false;
   std::chrono::milliseconds connect_timeout{5'000};  // of the first answer to Attach
   std::chrono::milliseconds backoff_min{50};
   std::chrono::milliseconds backoff_max{2'000};

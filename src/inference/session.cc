@@ -60,7 +60,7 @@ std::shared_ptr<Session> Session::Make(SessionOptions options, IoPool& pool, Sco
   return std::shared_ptr<Session>(new Session(std::move(options), pool, scope));
 }
 
-void Session::Start(SessionTransport* transport) {
+void Session::Start(std::shared_ptr<SessionTransport> transport) {
   pb::Frame frame;
   pb::Hello* hello = frame.mutable_hello();
   hello->set_version(kVersion);
@@ -71,7 +71,7 @@ void Session::Start(SessionTransport* transport) {
   last_heard_ = Clock::now().time_since_epoch().count();
   {
     MutexLock lock(mutex_);
-    transport_ = transport;
+    transport_ = std::move(transport);
     outbox_.Control(std::move(frame));
   }
   Kick();
@@ -87,6 +87,10 @@ Task<> Session::Pulse() {
   uint64_t sequence = 0;
   while (!co_await closed_signal_.Wait(Clock::now() + tick)) {
     const TimePoint now = Clock::now();
+    if (peer_left() && idle()) {
+      Abort(Unavailable("the peer is going away", "draining"));
+      co_return;
+    }
     const TimePoint heard{Clock::duration(last_heard_.load(std::memory_order_relaxed))};
     if (now - heard > options_.silence_limit) {
       Log()->warn("session with '{}': nothing heard for {} ms", peer_name(),
@@ -111,9 +115,13 @@ Task<> Session::Pulse() {
   }
 }
 
-void Session::Kick() {
+std::shared_ptr<SessionTransport> Session::transport() const {
   MutexLock lock(mutex_);
-  if (transport_ && !closed_) transport_->Kick();
+  return transport_;
+}
+
+void Session::Kick() {
+  if (auto to = transport()) to->Kick();
 }
 
 bool Session::TakeMessage(pb::SessionMessage* out) {
@@ -351,6 +359,16 @@ size_t Session::incoming() const {
   return incoming_.size();
 }
 
+bool Session::idle() const {
+  MutexLock lock(mutex_);
+  return incoming_.empty() && outgoing_.empty() && outbox_.empty();
+}
+
+bool Session::peer_left() const {
+  MutexLock lock(mutex_);
+  return peer_goaway_;
+}
+
 // ---- our requests
 
 EventStream Session::Infer(Request request, Context context) {
@@ -445,7 +463,7 @@ void Session::OnClosed(const Status& why) {
     MutexLock lock(mutex_);
     if (closed_) return;
     closed_ = true;
-    transport_ = nullptr;
+    transport_.reset();
     outgoing.swap(outgoing_);
     incoming = incoming_;
   }
@@ -459,8 +477,7 @@ void Session::OnClosed(const Status& why) {
 }
 
 void Session::Abort(const Status& why) {
-  MutexLock lock(mutex_);
-  if (transport_ && !closed_) transport_->Abort(why);
+  if (auto to = transport()) to->Abort(why);
 }
 
 void Session::Goaway(const std::string& reason) {

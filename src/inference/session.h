@@ -55,8 +55,8 @@ class Session : public std::enable_shared_from_this<Session> {
   static std::shared_ptr<Session> Make(SessionOptions options, IoPool& pool, Scope& scope);
   ~Session();
 
-  // Sends Hello and starts the heartbeat. `transport` stays valid until OnClosed.
-  void Start(SessionTransport* transport);
+  // Sends Hello and starts the heartbeat. Lets go of `transport` at OnClosed.
+  void Start(std::shared_ptr<SessionTransport> transport);
 
   // For the transport. OnMessage is called serially.
   bool TakeMessage(cy::llm::SessionMessage* out);
@@ -74,6 +74,8 @@ class Session : public std::enable_shared_from_this<Session> {
   void Goaway(const std::string& reason);  // refuses new submits of the peer; running ones finish
   void Abort(const Status& why);           // ends everything now
   size_t incoming() const;                 // requests being served for the peer
+  bool idle() const;                       // no request in either direction, nothing left to send
+  bool peer_left() const;                  // the peer said go-away
 
  private:
   struct Outgoing {
@@ -96,6 +98,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void Grant(uint64_t id, uint32_t deltas);
   void CancelOutgoing(uint64_t id);
   void Kick();
+  std::shared_ptr<SessionTransport> transport() const;
 
   const SessionOptions options_;
   IoPool& pool_;
@@ -104,7 +107,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::atomic<int64_t> last_heard_{0};  // Clock ticks
 
   mutable Mutex mutex_;
-  SessionTransport* transport_ CY_GUARDED_BY(mutex_) = nullptr;
+  std::shared_ptr<SessionTransport> transport_ CY_GUARDED_BY(mutex_);
   SessionOutbox outbox_ CY_GUARDED_BY(mutex_);
   std::unordered_map<uint64_t, Outgoing> outgoing_ CY_GUARDED_BY(mutex_);
   std::unordered_map<uint64_t, std::shared_ptr<Incoming>> incoming_ CY_GUARDED_BY(mutex_);

@@ -21,8 +21,8 @@ class Pair {
     left_.peer = &right_;
     right_.peer = &left_;
     left_.executor = right_.executor = pool_.At(1);
-    left_.session->Start(&left_);
-    right_.session->Start(&right_);
+    left_.session->Start({std::shared_ptr<void>(), &left_});  // owned by the Pair
+    right_.session->Start({std::shared_ptr<void>(), &right_});
     Settle();
   }
   ~Pair() {
