@@ -50,6 +50,10 @@ class RemoteService : public InferenceService {
                                TimePoint deadline);
   Result<HealthReply> Health(TimePoint deadline);
 
+  // Tells the peer to send nothing new and blocks until what it sent is answered, or `until`; true when done.
+  // For `offer`.
+  bool Drain(TimePoint until);
+
   void Close();  // ends the session and all its streams (UNAVAILABLE); idempotent
 
  private:

@@ -19,10 +19,6 @@ grpc::ServerBidiReactor<cy::llm::StreamPredictRequest, cy::llm::StreamPredictRes
     grpc::CallbackServerContext* context, std::shared_ptr<InferenceService> service, IoPool& pool,
     Scope& scope, size_t max_prompt_chars);
 
-// A call that is refused at once.
-grpc::ServerBidiReactor<cy::llm::StreamPredictRequest, cy::llm::StreamPredictResponse>* RefuseStreamPredict(
-    const Status& status);
-
 // Runs `request` on an old peer.
 EventStream CallStreamPredict(const std::shared_ptr<grpc::Channel>& channel,
                               const std::string& internal_token, const Request& request,

@@ -126,19 +126,11 @@ class PredictCall final : public Reactor {
   std::shared_ptr<PredictCall> self_;  // until OnDone
 };
 
-class RefusedCall final : public Reactor {
- public:
-  explicit RefusedCall(const Status& status) { Finish(ToGrpc(status)); }
-  void OnDone() override { delete this; }
-};
-
 }  // namespace
 
 Reactor* ServeStreamPredict(grpc::CallbackServerContext* context, std::shared_ptr<InferenceService> service,
                             IoPool& pool, Scope& scope, size_t max_prompt_chars) {
   return new PredictCall(context, std::move(service), pool, scope, max_prompt_chars);
 }
-
-Reactor* RefuseStreamPredict(const Status& status) { return new RefusedCall(status); }
 
 }  // namespace cyllm
