@@ -1,0 +1,240 @@
+// The echo engine behind the C ABI: one thread, all requests.
+#include "sdk/engine.hpp"
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "echo/job.h"
+#include "echo/options.h"
+
+namespace cyllm::echo {
+namespace {
+
+class Engine {
+ public:
+  Engine(Options options, const cyllm_callbacks& callbacks)
+      : options_(std::move(options)), callbacks_(callbacks), thread_([this] { Run(); }) {}
+
+  ~Engine() {
+    {
+      std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+
+  int32_t Submit(const cyllm_request& in, cyllm_error* error) {
+    std::string why;
+    if (options_.refuse)
+      return sdk::Fail(error, CYLLM_RESOURCE_EXHAUSTED, "echo refuses every request", "overloaded", {}, true);
+    if (in.resume) return sdk::Fail(error, CYLLM_UNIMPLEMENTED, "echo cannot resume");
+    std::optional<Prompt> prompt = ReadPrompt(in, &why);
+    if (!prompt) return sdk::Fail(error, CYLLM_INVALID_ARGUMENT, why, {}, "messages");
+    if (in.n == 0 || !in.sampling)
+      return sdk::Fail(error, CYLLM_INVALID_ARGUMENT, "n must be 1 or more", {}, "n");
+    cyllm_request request = in;
+    const cyllm_sampling sampling = sdk::Read(in.sampling);
+    request.sampling = &sampling;
+    auto job = std::make_unique<Job>(request, std::move(*prompt), options_, Clock::now());
+    {
+      std::lock_guard lock(mutex_);
+      if (draining_ || stopping_)
+        return sdk::Fail(error, CYLLM_UNAVAILABLE, "draining", "draining", {}, true);
+      arrived_.emplace_back(request.id, std::move(job));
+      ++live_;
+    }
+    changed_.notify_all();
+    return CYLLM_OK;
+  }
+
+  void Cancel(uint64_t id) { Command(id, 0); }
+  void Credit(uint64_t id, uint32_t events) {
+    if (events > 0) Command(id, events);
+  }
+
+  uint32_t live() {
+    std::lock_guard lock(mutex_);
+    return live_;
+  }
+  void Drain() {
+    std::unique_lock lock(mutex_);
+    draining_ = true;
+    idle_.wait(lock, [&] { return live_ == 0; });
+  }
+
+ private:
+  void Command(uint64_t id, uint32_t credit) {
+    {
+      std::lock_guard lock(mutex_);
+      commands_.emplace_back(id, credit);
+    }
+    changed_.notify_all();
+  }
+
+  void Run() {
+    TimePoint due = TimePoint::max();
+    while (true) {
+      std::vector<std::pair<uint64_t, std::unique_ptr<Job>>> arrived;
+      std::vector<std::pair<uint64_t, uint32_t>> commands;
+      bool stopping = false;
+      {
+        std::unique_lock lock(mutex_);
+        const auto something = [&] { return stopping_ || !arrived_.empty() || !commands_.empty(); };
+        if (due == TimePoint::max()) {
+          changed_.wait(lock, something);
+        } else {
+          changed_.wait_until(lock, due, something);
+        }
+        arrived.swap(arrived_);
+        commands.swap(commands_);
+        stopping = stopping_;
+      }
+      for (auto& [id, job] : arrived) jobs_.emplace(id, std::move(job));
+      for (const auto& [id, credit] : commands) {
+        const auto it = jobs_.find(id);
+        if (it == jobs_.end() || it->second->ended()) continue;
+        if (credit > 0) {
+          it->second->Credit(credit);
+        } else {
+          it->second->End(CYLLM_CANCELLED, "cancelled", step_);
+        }
+      }
+      due = Advance(stopping);
+      if (stopping) return;
+    }
+  }
+
+  // One step; when the next one is due.
+  TimePoint Advance(bool stopping) {
+    const TimePoint now = Clock::now();
+    TimePoint due = TimePoint::max();
+    uint32_t ended = 0;
+    for (auto it = jobs_.begin(); it != jobs_.end();) {
+      Job& job = *it->second;
+      if (!job.ended() && stopping) job.End(CYLLM_CANCELLED, "the engine is going away", step_);
+      if (!job.ended() && job.due() <= now) job.Advance(now, step_);
+      if (job.ended()) {
+        ++ended;
+        it = jobs_.erase(it);
+        continue;
+      }
+      due = std::min(due, job.due());
+      ++it;
+    }
+    if (!step_.events().empty())
+      callbacks_.events(callbacks_.ctx, step_.events().data(), step_.events().size());
+    step_.Clear();
+    if (ended > 0) {
+      std::lock_guard lock(mutex_);
+      live_ -= ended;
+      if (live_ == 0) idle_.notify_all();
+    }
+    return due;
+  }
+
+  const Options options_;
+  const cyllm_callbacks callbacks_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_, idle_;
+  std::vector<std::pair<uint64_t, std::unique_ptr<Job>>> arrived_;
+  std::vector<std::pair<uint64_t, uint32_t>> commands_;  // id, credit; 0: cancel
+  uint32_t live_ = 0;                                    // not ended
+  bool draining_ = false, stopping_ = false;
+
+  // Of the thread.
+  std::unordered_map<uint64_t, std::unique_ptr<Job>> jobs_;
+  Step step_;
+  std::thread thread_;
+};
+
+// Sleeps in small parts with progress; false when told to stop.
+bool PretendToLoad(double ms, cyllm_progress_fn progress, void* ctx) {
+  constexpr int kParts = 10;
+  for (int i = 0; i < kParts; ++i) {
+    if (progress && progress(ctx, static_cast<double>(i) / kParts, sdk::Str("pretending to load")))
+      return false;
+    std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(ms / kParts));
+  }
+  return true;
+}
+
+Engine* Of(cyllm_engine* engine) { return reinterpret_cast<Engine*>(engine); }
+
+cyllm_engine* Create(cyllm_str config, const cyllm_callbacks* callbacks, cyllm_progress_fn progress,
+                     void* ctx, cyllm_error* error) {
+  try {
+    std::string why;
+    std::optional<Options> options = ParseOptions(sdk::View(config), &why);
+    if (!options) {
+      sdk::Fail(error, CYLLM_INVALID_ARGUMENT, why);
+      return nullptr;
+    }
+    if (options->load_ms > 0 && !PretendToLoad(options->load_ms, progress, ctx)) {
+      sdk::Fail(error, CYLLM_CANCELLED, "loading was stopped");
+      return nullptr;
+    }
+    if (options->load_fails) {
+      sdk::Fail(error, CYLLM_INTERNAL, "echo: load_fails is set");
+      return nullptr;
+    }
+    return reinterpret_cast<cyllm_engine*>(new Engine(std::move(*options), sdk::Read(callbacks)));
+  } catch (const std::exception& e) {
+    sdk::Fail(error, CYLLM_INTERNAL, e.what());
+    return nullptr;
+  }
+}
+
+void Describe(cyllm_engine*, cyllm_description* out) {
+  cyllm_description d;
+  std::memset(&d, 0, sizeof d);
+  d.capabilities = CYLLM_CAP_CHAT | CYLLM_CAP_TEXT | CYLLM_CAP_TOKENS | CYLLM_CAP_LOGPROBS;
+  sdk::Copy("echo-1", d.digest);
+  sdk::Write(d, out);
+}
+
+int32_t Submit(cyllm_engine* engine, const cyllm_request* request, cyllm_error* error) {
+  try {
+    return Of(engine)->Submit(sdk::Read(request), error);
+  } catch (const std::exception& e) {
+    return sdk::Fail(error, CYLLM_INTERNAL, e.what());
+  }
+}
+
+void Stats(cyllm_engine* engine, cyllm_stats* out) {
+  cyllm_stats s;
+  std::memset(&s, 0, sizeof s);
+  s.running = Of(engine)->live();
+  sdk::Write(s, out);
+}
+
+const cyllm_engine_api kApi = {
+    sizeof(cyllm_engine_api),
+    CYLLM_ENGINE_ABI_MAJOR,
+    CYLLM_ENGINE_ABI_MINOR,
+    "echo",
+    "1",
+    Create,
+    Describe,
+    Submit,
+    [](cyllm_engine* engine, uint64_t id) { Of(engine)->Cancel(id); },
+    [](cyllm_engine* engine, uint64_t id, uint32_t events) { Of(engine)->Credit(id, events); },
+    Stats,
+    [](cyllm_engine* engine) { Of(engine)->Drain(); },
+    [](cyllm_engine* engine) { delete Of(engine); },
+};
+
+}  // namespace
+}  // namespace cyllm::echo
+
+extern "C" __attribute__((visibility("default"))) const cyllm_engine_api* cyllm_engine_entry(
+    const cyllm_host* host) {
+  return host && host->abi_major == CYLLM_ENGINE_ABI_MAJOR ? &cyllm::echo::kApi : nullptr;
+}

@@ -1,0 +1,193 @@
+#include "echo/job.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+namespace cyllm::echo {
+
+namespace {
+
+// Tokens of one choice in one step when they take no time: bounded, so that no request holds the others up.
+constexpr int kTokensPerStep = 64;
+
+Clock::duration Duration(double ms) {
+  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(ms));
+}
+
+double ToMs(Clock::duration d) { return std::chrono::duration<double, std::milli>(d).count(); }
+
+std::string Stamp() {
+  const auto ns =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
+  char text[19];
+  std::snprintf(text, sizeof text, "@T%016llx", static_cast<unsigned long long>(ns));
+  return text;
+}
+
+std::vector<std::string> Stops(const cyllm_sampling& sampling) {
+  std::vector<std::string> stops;
+  for (size_t i = 0; i < sampling.n_stop; ++i) stops.emplace_back(sdk::View(sampling.stop[i]));
+  return stops;
+}
+
+}  // namespace
+
+cyllm_event& Step::Add(uint64_t id, uint32_t type, uint32_t choice) {
+  return events_.emplace_back(sdk::MakeEvent(id, type, choice));
+}
+cyllm_str Step::Keep(std::string text) { return sdk::Str(texts_.emplace_back(std::move(text))); }
+const int32_t* Step::Keep(int32_t token) { return &tokens_.emplace_back(token); }
+const cyllm_logprob* Step::Keep(const cyllm_logprob& logprob) { return &logprobs_.emplace_back(logprob); }
+const cyllm_error* Step::Keep(const cyllm_error& error) { return &errors_.emplace_back(error); }
+void Step::Clear() {
+  events_.clear();
+  texts_.clear();
+  tokens_.clear();
+  logprobs_.clear();
+  errors_.clear();
+}
+
+Job::Job(const cyllm_request& request, Prompt prompt, const Options& options, TimePoint now)
+    : id_(request.id),
+      prompt_(std::move(prompt)),
+      options_(options),
+      submitted_(now),
+      echo_(request.echo && request.kind != CYLLM_KIND_CHAT),
+      logprobs_(request.sampling->logprobs),
+      top_logprobs_(request.sampling->top_logprobs),
+      credit_(request.credit) {
+  const bool bounded = request.max_tokens != CYLLM_MAX_TOKENS_UNSET;
+  const auto words = static_cast<uint32_t>(prompt_.words.size());
+  length_ = options.reply_tokens.value_or(bounded ? request.max_tokens : words);
+  if (words == 0 && !options.stamp) length_ = 0;
+  cut_ = bounded && request.max_tokens <= length_;
+  if (cut_) length_ = request.max_tokens;
+  const std::vector<std::string> stops = Stops(*request.sampling);
+  for (uint32_t i = 0; i < request.n; ++i) {
+    choices_.emplace_back(stops);
+    choices_.back().due = now + Duration(options.ttft_ms);
+  }
+}
+
+TimePoint Job::due() const {
+  if (!accepted_) return TimePoint::min();
+  TimePoint due = TimePoint::max();
+  for (const Choice& choice : choices_) {
+    const bool ends = choice.end.tokens >= length_;  // finishing needs no credit
+    if (!choice.finished && !Hangs(choice) && (credit_ > 0 || ends)) due = std::min(due, choice.due);
+  }
+  return due;
+}
+
+void Job::Advance(TimePoint now, Step& step) {
+  if (!accepted_) {
+    accepted_ = true;
+    step.Add(id_, CYLLM_EVENT_ACCEPTED).prompt_tokens = prompt_.tokens;
+  }
+  for (int round = 0; round < kTokensPerStep; ++round) {
+    bool progress = false;
+    for (uint32_t i = 0; i < choices_.size() && !ended_; ++i) progress |= Produce(i, now, step);
+    if (!progress) break;
+  }
+  if (!ended_ && std::all_of(choices_.begin(), choices_.end(), [](const Choice& c) { return c.finished; }))
+    End(CYLLM_OK, "", step);
+}
+
+// One token of one choice, or its end; false when there is nothing to do now.
+bool Job::Produce(uint32_t index, TimePoint now, Step& step) {
+  Choice& choice = choices_[index];
+  if (choice.finished || choice.due > now) return false;
+  const uint64_t n = choice.end.tokens;
+  if (Hangs(choice)) return false;
+  if (options_.crash_after && n >= *options_.crash_after) std::abort();
+  if (options_.fail_after && n >= *options_.fail_after) {
+    Fail(step);
+    return true;
+  }
+  if (echo_ && !choice.echoed) {
+    if (credit_ <= 0) return false;
+    choice.echoed = true;
+    choice.end.text_bytes += prompt_.text.size();
+    --credit_;
+    cyllm_event& event = step.Add(id_, CYLLM_EVENT_TEXT, index);
+    event.text = step.Keep(prompt_.text);
+    event.end = choice.end;
+    return true;
+  }
+  if (n >= length_) {
+    Finish(index, cut_ ? CYLLM_FINISH_LENGTH : CYLLM_FINISH_STOP, step);
+    return true;
+  }
+  if (credit_ <= 0) return false;
+  --credit_;
+
+  const size_t word = prompt_.words.empty() ? 0 : n % prompt_.words.size();
+  std::string piece = options_.stamp ? Stamp() : (n > 0 || echo_ ? " " : "") + prompt_.words[word];
+  if (n == 0) choice.first = now;
+  choice.last = now;
+  ++choice.end.tokens;
+  // Missed instants are not made up for: a token comes itl after the one before.
+  choice.due = now + Duration(options_.itl_ms);
+  std::string text = choice.stop.Push(piece);
+  const bool last = choice.end.tokens >= length_ && !choice.stop.matched();
+  if (last) text += choice.stop.Flush();
+  Emit(index, std::move(text), static_cast<int32_t>(word) + 1, step);
+  if (choice.stop.matched()) Finish(index, CYLLM_FINISH_STOP, step);
+  if (last && !options_.fail_after && !options_.crash_after && !options_.hang_after)
+    Finish(index, cut_ ? CYLLM_FINISH_LENGTH : CYLLM_FINISH_STOP, step);
+  return true;
+}
+
+void Job::Emit(uint32_t index, std::string text, int32_t token, Step& step) {
+  Choice& choice = choices_[index];
+  choice.end.text_bytes += text.size();
+  cyllm_event& event = step.Add(id_, CYLLM_EVENT_TEXT, index);
+  event.text = step.Keep(std::move(text));
+  event.token_ids = step.Keep(token);
+  event.n_token_ids = 1;
+  event.end = choice.end;
+  if (logprobs_) {
+    cyllm_logprob logprob{token, 0, event.text, nullptr, 0};
+    if (top_logprobs_ > 0) {
+      logprob.top = step.Keep(logprob);
+      logprob.n_top = 1;
+    }
+    event.logprobs = step.Keep(logprob);
+    event.n_logprobs = 1;
+  }
+}
+
+void Job::Finish(uint32_t index, uint32_t reason, Step& step) {
+  Choice& choice = choices_[index];
+  choice.finished = true;
+  cyllm_event& event = step.Add(id_, CYLLM_EVENT_FINISHED, index);
+  event.finish_reason = reason;
+  if (choice.stop.matched()) event.stop_match = step.Keep(*choice.stop.matched());
+  event.prompt_tokens = prompt_.tokens;
+  event.completion_tokens = static_cast<uint32_t>(choice.end.tokens);
+  if (choice.end.tokens > 0) {
+    event.ttft_ms = ToMs(choice.first - submitted_);
+    event.decode_ms = ToMs(choice.last - choice.first);
+  }
+}
+
+void Job::Fail(Step& step) {
+  ended_ = true;
+  cyllm_error error;
+  error.size = sizeof error;
+  sdk::Fail(&error, CYLLM_UNAVAILABLE, "echo: fail_after was reached", "engine_failed", {}, true);
+  step.Add(id_, CYLLM_EVENT_END).error = step.Keep(error);
+}
+
+void Job::End(int32_t code, const char* message, Step& step) {
+  ended_ = true;
+  cyllm_event& event = step.Add(id_, CYLLM_EVENT_END);
+  if (code == CYLLM_OK) return;
+  cyllm_error error;
+  error.size = sizeof error;
+  sdk::Fail(&error, code, message);
+  event.error = step.Keep(error);
+}
+
+}  // namespace cyllm::echo

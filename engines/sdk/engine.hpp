@@ -1,0 +1,72 @@
+// Header-only help for engines written in C++ against engine.h.
+#pragma once
+
+#include <cstring>
+#include <string_view>
+#include <type_traits>
+
+#include "sdk/engine.h"
+
+namespace cyllm::sdk {
+
+inline std::string_view View(cyllm_str s) {
+  return s.data ? std::string_view(s.data, s.len) : std::string_view();
+}
+inline cyllm_str Str(std::string_view s) { return {s.data(), s.size()}; }
+
+// A struct as its writer knew it: what lies past its `size` is zero.
+template <class T>
+T Read(const T* in) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  T out;
+  std::memset(&out, 0, sizeof out);
+  if (in) std::memcpy(&out, in, in->size < sizeof out ? in->size : sizeof out);
+  return out;
+}
+
+// A struct for its reader: only the part that the reader knows is written, and its `size` stays.
+template <class T>
+void Write(T value, T* out) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  const size_t size = out->size;
+  value.size = size;
+  std::memcpy(out, &value, size < sizeof value ? size : sizeof value);
+}
+
+// Copies `text` into a zero-terminated field, cut at a code point.
+template <size_t N>
+void Copy(std::string_view text, char (&field)[N]) {
+  size_t n = text.size() < N ? text.size() : N - 1;
+  while (n > 0 && n < text.size() && (static_cast<unsigned char>(text[n]) & 0xC0) == 0x80) --n;
+  std::memcpy(field, text.data(), n);
+  field[n] = 0;
+}
+
+// Fills `error` (when there is one) and returns its code.
+inline int32_t Fail(cyllm_error* error, int32_t code, std::string_view message, std::string_view reason = {},
+                    std::string_view param = {}, bool retryable = false) {
+  if (error) {
+    cyllm_error e;
+    std::memset(&e, 0, sizeof e);
+    e.code = code;
+    e.retryable = retryable;
+    Copy(message, e.message);
+    Copy(reason, e.reason);
+    Copy(param, e.param);
+    Write(e, error);
+  }
+  return code;
+}
+
+// An event with everything zero but its head.
+inline cyllm_event MakeEvent(uint64_t id, uint32_t type, uint32_t choice = 0) {
+  cyllm_event event;
+  std::memset(&event, 0, sizeof event);
+  event.size = sizeof event;
+  event.id = id;
+  event.type = type;
+  event.choice = choice;
+  return event;
+}
+
+}  // namespace cyllm::sdk
