@@ -107,3 +107,13 @@ function(cy_engine name)
     set_tests_properties(engine_${name} PROPERTIES TIMEOUT 120)
   endif()
 endfunction()
+
+# A test program that loads a plugin: knows where the plugins lie and is built after it.
+function(cy_needs_engine test)
+  if(TARGET ${test})
+    target_compile_definitions(${test} PRIVATE CY_ENGINE_DIR="${PROJECT_BINARY_DIR}/bin/engines")
+    foreach(engine ${ARGN})
+      add_dependencies(${test} cyllm_engine_${engine})
+    endforeach()
+  endif()
+endfunction()

@@ -119,4 +119,9 @@ void EventPipe::End(Status status) {
   state_->signal.Notify();
 }
 
+bool EventPipe::dropped() const {
+  MutexLock lock(state_->mutex);
+  return state_->dropped;
+}
+
 }  // namespace cyllm

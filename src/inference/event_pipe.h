@@ -31,6 +31,7 @@ class EventPipe {
   void Push(Event event);
   // Nothing can be pushed after it; the first call wins. Events pushed before are still handed out.
   void End(Status status);
+  bool dropped() const;  // nobody reads any more
 
  private:
   struct State;

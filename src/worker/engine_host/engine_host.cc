@@ -1,0 +1,159 @@
+#include "worker/engine_host/engine_host.h"
+
+#include "base/log.h"
+#include "sdk/engine.hpp"
+#include "worker/engine_host/convert.h"
+
+namespace cyllm {
+
+namespace {
+
+// Deltas that the engine may be ahead of the reader.
+constexpr uint32_t kCredit = 128;
+
+struct LoadProgress {
+  const EngineHost::Progress& progress;
+};
+
+int OnProgress(void* ctx, double fraction, cyllm_str detail) {
+  const auto& progress = static_cast<LoadProgress*>(ctx)->progress;
+  return progress && !progress(fraction, sdk::View(detail)) ? 1 : 0;
+}
+
+}  // namespace
+
+class EngineHost::Listener final : public PipeListener {
+ public:
+  Listener(std::weak_ptr<EngineHost> host, uint64_t id) : host_(std::move(host)), id_(id) {}
+
+  void OnTaken(uint32_t deltas) override {
+    taken_ += deltas;
+    if (taken_ < kCredit / 2) return;
+    if (auto host = host_.lock()) host->api_->credit(host->engine_, id_, taken_);
+    taken_ = 0;
+  }
+  void OnDropped() override {
+    auto host = host_.lock();
+    if (!host) return;
+    host->Forget(id_);
+    host->api_->cancel(host->engine_, id_);
+  }
+
+ private:
+  const std::weak_ptr<EngineHost> host_;
+  const uint64_t id_;
+  uint32_t taken_ = 0;
+};
+
+EngineHost::EngineHost(const cyllm_engine_api* api, std::string worker)
+    : api_(api), worker_(std::move(worker)) {}
+
+Result<std::shared_ptr<EngineHost>> EngineHost::Load(const Manifest& manifest, const std::string& config_json,
+                                                     std::string worker, const Progress& progress) {
+  Result<const cyllm_engine_api*> api = LoadPlugin(manifest);
+  if (!api) return Err(api.error());
+  std::shared_ptr<EngineHost> host(new EngineHost(*api, std::move(worker)));
+  const cyllm_callbacks callbacks = {sizeof(cyllm_callbacks), host.get(), OnEvents};
+  LoadProgress forward{progress};
+  cyllm_error error{};
+  error.size = sizeof error;
+  host->engine_ = (*api)->create(sdk::Str(config_json), &callbacks, OnProgress, &forward, &error);
+  if (!host->engine_) {
+    Status status = FromEngine(error);
+    if (status.ok()) status = MakeStatus(Code::kInternal, "the engine failed to load and gave no reason");
+    return Err(std::move(status));
+  }
+  host->description_.size = sizeof host->description_;
+  (*api)->describe(host->engine_, &host->description_);
+  host->description_.digest[sizeof host->description_.digest - 1] = 0;
+  return host;
+}
+
+EngineHost::~EngineHost() {
+  if (engine_) api_->destroy(engine_);
+}
+
+EventStream EngineHost::Infer(const Request& request, const Context& context) {
+  const Result<const PayloadParts*> parts = request.payload->parts();
+  if (!parts) return EndedStream(parts.error());
+  if (const uint32_t missing = request.facts.needs & ~capabilities())
+    return EndedStream(MakeStatus(Code::kUnimplemented, "the model's engine cannot do what the request needs",
+                                  "unsupported", missing & kCapTools ? "tools" : ""));
+  const uint64_t id = next_id_++;
+  auto [pipe, stream] = EventPipe::Make(context.home, std::make_shared<Listener>(weak_from_this(), id));
+  {
+    MutexLock lock(mutex_);
+    if (draining_) return EndedStream(Unavailable("the model is being unloaded", "draining"));
+    running_.emplace(id, pipe);
+  }
+  const EngineRequest engine_request(id, kCredit, request.facts, **parts);
+  cyllm_error error{};
+  error.size = sizeof error;
+  if (api_->submit(engine_, engine_request.get(), &error) != CYLLM_OK) {
+    Forget(id);
+    pipe->End(FromEngine(error));
+  }
+  return std::move(stream);
+}
+
+void EngineHost::OnEvents(void* self, const cyllm_event* events, size_t n) {
+  auto* host = static_cast<EngineHost*>(self);
+  Batch batch;
+  for (size_t i = 0; i < n; ++i) {
+    const bool end = events[i].type == CYLLM_EVENT_END;
+    Event event;
+    if (!end && FromEngine(events[i], &event)) {
+      if (auto* accepted = std::get_if<Accepted>(&event)) accepted->worker = host->worker_;
+      batch.push_back(std::move(event));
+    }
+    if (end || i + 1 == n || events[i + 1].id != events[i].id)
+      host->Deliver(events[i].id, std::exchange(batch, {}), end ? &events[i] : nullptr);
+  }
+}
+
+void EngineHost::Deliver(uint64_t id, Batch batch, const cyllm_event* end) {
+  std::shared_ptr<EventPipe> pipe;
+  {
+    MutexLock lock(mutex_);
+    const auto it = running_.find(id);
+    if (it == running_.end()) return;  // dropped by its reader
+    pipe = it->second;
+    if (end) {
+      running_.erase(it);
+      if (running_.empty()) idle_.NotifyAll();
+    }
+  }
+  pipe->Push(std::move(batch));
+  if (end) pipe->End(end->error ? FromEngine(*end->error) : Status::Ok());
+}
+
+void EngineHost::Forget(uint64_t id) {
+  MutexLock lock(mutex_);
+  running_.erase(id);
+  if (running_.empty()) idle_.NotifyAll();
+}
+
+struct Load EngineHost::load() const {
+  cyllm_stats stats{};
+  stats.size = sizeof stats;
+  api_->stats(engine_, &stats);
+  return {stats.running, stats.waiting, description_.max_running};
+}
+
+void EngineHost::Drain(TimePoint until) {
+  std::unordered_map<uint64_t, std::shared_ptr<EventPipe>> left;
+  {
+    MutexLock lock(mutex_);
+    draining_ = true;
+    while (!running_.empty()) {
+      if (!idle_.WaitUntil(mutex_, until)) break;
+    }
+    left.swap(running_);
+  }
+  for (const auto& [id, pipe] : left) {
+    api_->cancel(engine_, id);
+    pipe->End(Unavailable("the server is shutting down", "draining"));
+  }
+}
+
+}  // namespace cyllm

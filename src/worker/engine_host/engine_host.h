@@ -1,0 +1,59 @@
+// One loaded engine as an InferenceService's half: requests in, its events out as streams.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "base/mutex.h"
+#include "inference/event_pipe.h"
+#include "inference/service.h"
+#include "sdk/engine.h"
+#include "worker/engine_host/plugin.h"
+
+namespace cyllm {
+
+// Thread-safe. Destroying it ends what still runs and blocks until the engine is gone.
+class EngineHost : public std::enable_shared_from_this<EngineHost> {
+ public:
+  // How far loading is; false stops it. Called on the loading thread.
+  using Progress = std::function<bool(double fraction, std::string_view detail)>;
+
+  // Loads plugin and model; blocks. `config_json` as cyllm_engine_api.create says; `worker` is said in
+  // Accepted.
+  static Result<std::shared_ptr<EngineHost>> Load(const Manifest& manifest, const std::string& config_json,
+                                                  std::string worker, const Progress& progress);
+  ~EngineHost();
+
+  EventStream Infer(const Request& request, const Context& context);
+
+  uint32_t capabilities() const { return static_cast<uint32_t>(description_.capabilities); }
+  uint32_t max_model_len() const { return description_.max_model_len; }
+  std::string digest() const { return description_.digest; }
+  struct Load load() const;
+
+  // New requests are refused; blocks until running ones are done, or cancels them at `until`.
+  void Drain(TimePoint until);
+
+ private:
+  class Listener;
+  EngineHost(const cyllm_engine_api* api, std::string worker);
+  static void OnEvents(void* self, const cyllm_event* events, size_t n);
+  void Deliver(uint64_t id, Batch batch, const cyllm_event* end);
+  void Forget(uint64_t id);
+
+  const cyllm_engine_api* const api_;
+  const std::string worker_;
+  cyllm_engine* engine_ = nullptr;
+  cyllm_description description_{};
+  std::atomic<uint64_t> next_id_{1};
+
+  mutable Mutex mutex_;
+  CondVar idle_;
+  std::unordered_map<uint64_t, std::shared_ptr<EventPipe>> running_ CY_GUARDED_BY(mutex_);
+  bool draining_ CY_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace cyllm

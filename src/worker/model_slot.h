@@ -1,0 +1,84 @@
+// One model of the registry: loaded on first use, on a thread of its own; requests that come meanwhile wait
+// and hear how far it is.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/mutex.h"
+#include "inference/event_pipe.h"
+#include "inference/service.h"
+#include "worker/engine_host/engine_host.h"
+#include "worker/models/registry.h"
+
+namespace cyllm {
+
+struct ModelSlotOptions {
+  std::string worker;
+  std::string model_cache;
+  uint32_t threads = 0;
+  uint32_t max_waiting = 1024;         // requests that wait for the load; more are refused as overloaded
+  Millis retry_after_failure{10'000};  // a failed load is tried again by the first request after so long
+};
+
+// Thread-safe.
+class ModelSlot {
+ public:
+  ModelSlot(ModelEntry entry, Manifest manifest, ModelSlotOptions options);
+  ~ModelSlot();  // Close(now)
+
+  static EventStream Infer(const std::shared_ptr<ModelSlot>& slot, Request request, Context context);
+  // Starts loading unless it is loaded or loading.
+  void StartLoad();
+
+  // Running requests end first; the model is loaded again by the next request. Does not block.
+  void Unload();
+  // Refuses everything from now on, lets running requests end until `until`. Blocks. Idempotent.
+  void Close(TimePoint until);
+
+  ModelInfo Describe() const;
+  struct Load load() const;
+  bool was_loaded() const;  // at least once
+  const std::string& id() const { return entry_.id; }
+  const std::string& engine() const { return entry_.engine; }
+
+ private:
+  friend class LoadingStream;
+  // The engine; or, while it loads, a stream of Progress whose end says how that went; or an error.
+  struct Lookup {
+    std::shared_ptr<EngineHost> host;
+    EventStream loading;
+    Status error;
+  };
+  Lookup Find(const Executor& home);
+  void StartLoading() CY_REQUIRES(mutex_);
+  void RunInBackground(std::function<void()> f) CY_REQUIRES(mutex_);
+  void RunLoad();
+  Result<std::shared_ptr<EngineHost>> LoadEngine();
+  bool OnProgress(double fraction, std::string_view detail);
+
+  const ModelEntry entry_;
+  const Manifest manifest_;
+  const ModelSlotOptions options_;
+
+  mutable Mutex mutex_;
+  ModelState state_ CY_GUARDED_BY(mutex_) = ModelState::kAvailable;
+  std::shared_ptr<EngineHost> host_ CY_GUARDED_BY(mutex_);
+  Status failure_ CY_GUARDED_BY(mutex_);
+  TimePoint failed_at_ CY_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<EventPipe>> waiting_ CY_GUARDED_BY(mutex_);
+  struct Background {
+    std::thread thread;
+    std::shared_ptr<std::atomic<bool>> done;
+  };
+  std::vector<Background> background_ CY_GUARDED_BY(mutex_);  // a load, unloads
+  Progress told_ CY_GUARDED_BY(mutex_);
+  bool was_loaded_ CY_GUARDED_BY(mutex_) = false;
+  bool closed_ CY_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace cyllm

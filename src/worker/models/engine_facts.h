@@ -1,0 +1,16 @@
+// What the registry must know of an engine.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace cyllm {
+
+struct EngineFacts {
+  std::string name;
+  bool needs_model_file = true;
+  std::string default_model, default_source;  // what to serve when nothing is configured
+  std::vector<std::string> options;           // keys of an entry that it reads
+};
+
+}  // namespace cyllm

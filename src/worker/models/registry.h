@@ -1,0 +1,38 @@
+// Which models this worker serves: the contract's models.json, or one model when there is none.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "worker/models/engine_facts.h"
+
+namespace cyllm {
+
+struct ModelEntry {
+  std::string id;
+  std::string source;  // for models/resolver.h; empty: the engine needs no model file
+  std::string engine;
+  std::string options_json;  // object: the entry's keys, as the engine gets them
+};
+
+struct Registry {
+  std::vector<ModelEntry> models;     // in file order, ids unique, at least one
+  std::string default_id;             // what `default` means
+  std::vector<std::string> warnings;  // about keys that are known and not used
+
+  const ModelEntry* Find(const std::string& id) const;  // by id, or `default`
+};
+
+struct RegistryOptions {
+  std::string text;            // JSON; empty: see `path`
+  std::string path;            // file; empty: no registry
+  std::string default_model;   // a registry id; without a registry a source
+  std::string default_engine;  // for entries that name none; empty: llama_cpp
+};
+
+// INVALID_ARGUMENT naming where (file or variable), which entry and key, and what is allowed.
+Result<Registry> ReadRegistry(const RegistryOptions& options, std::span<const EngineFacts> engines);
+
+}  // namespace cyllm
