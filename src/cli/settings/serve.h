@@ -1,0 +1,17 @@
+// Settings of `cy-llm serve`: gateway, coordinator and worker in one process.
+#pragma once
+
+#include "cli/settings/gateway.h"
+#include "cli/settings/worker.h"
+
+namespace cyllm {
+
+struct ServeSettings {
+  ProcessSettings process;
+  HttpSettings http;
+  ModelSettings models;
+
+  void Declare(Settings& settings);
+};
+
+}  // namespace cyllm

@@ -1,0 +1,68 @@
+#include "cli/settings/tools.h"
+
+#include "cli/settings/process.h"
+
+namespace cyllm {
+
+void PullSettings::Declare(Settings& settings) {
+  settings.AddPositional("SOURCE", "smollm2, hf:owner/repo/file.gguf, a URL or a path", &source, true);
+  settings.Add({.key = "worker.model_cache",
+                .flag = "--model-cache",
+                .env = {"CY_LLM_MODEL_CACHE"},
+                .help = "Where fetched models are kept; empty: cy-llm/models in $XDG_CACHE_HOME or ~/.cache",
+                .metavar = "DIR"},
+               &model_cache);
+}
+
+void ChatSettings::Declare(Settings& settings) {
+  settings.Add({.key = "chat.url",
+                .flag = "--url",
+                .env = {"CY_LLM_URL"},
+                .help = "The server, with or without /v1",
+                .metavar = "URL",
+                .check = {[](const std::string& u) { return u.starts_with("http://") || u.starts_with("https://"); },
+                          "an http:// or https:// URL"}},
+               &url);
+  settings.Add({.key = "chat.model",
+                .flag = "--model",
+                .help = "Model to talk to; empty: the server's default",
+                .metavar = "MODEL"},
+               &model);
+  settings.Add({.key = "chat.system",
+                .flag = "--system",
+                .help = "System message put before the conversation",
+                .metavar = "TEXT"},
+               &system);
+  settings.Add({.key = "chat.once",
+                .flag = "--once",
+                .help = "Send one message, print the answer, and exit",
+                .metavar = "TEXT"},
+               &once);
+  settings.Add({.key = "chat.temperature",
+                .flag = "--temperature",
+                .help = "Sampling temperature; -1: the server's default",
+                .metavar = "T"},
+               &temperature, -1, 2);
+  settings.Add({.key = "chat.max_tokens",
+                .flag = "--max-tokens",
+                .help = "Longest answer in tokens; 0: the server's default",
+                .metavar = "N"},
+               &max_tokens, 0, 1 << 30);
+  settings.Add({.key = "chat.api_token",
+                .env = {"CY_LLM_API_KEY", "GATEWAY_API_TOKEN"},
+                .help = "Bearer token to send",
+                .secret = true,
+                .check = TokenCheck()},
+               &api_token);
+}
+
+void EnginesSettings::Declare(Settings& settings) {
+  settings.Add({.key = "worker.engine_dir",
+                .flag = "--engine-dir",
+                .env = {"CY_LLM_ENGINE_DIR"},
+                .help = "Folder of the engine plugins; empty: engines, beside the program",
+                .metavar = "DIR"},
+               &engine_dir);
+}
+
+}  // namespace cyllm

@@ -1,0 +1,35 @@
+// Settings of the subcommands that are no servers: pull, chat, engines.
+#pragma once
+
+#include <string>
+
+#include "base/config.h"
+
+namespace cyllm {
+
+struct PullSettings {
+  std::string source;
+  std::string model_cache;
+
+  void Declare(Settings& settings);
+};
+
+struct ChatSettings {
+  std::string url = "http://127.0.0.1:8000";
+  std::string model;
+  std::string system;
+  std::string once;
+  std::string api_token;
+  double temperature = -1;
+  int64_t max_tokens = 0;
+
+  void Declare(Settings& settings);
+};
+
+struct EnginesSettings {
+  std::string engine_dir;
+
+  void Declare(Settings& settings);
+};
+
+}  // namespace cyllm
