@@ -1,4 +1,5 @@
-// Addresses as people write them: "host:port", "[::1]:port", "unix:/path" (also "unix:///path" and a bare "/path").
+// Addresses as people write them: "host:port", "[::1]:port", "unix:/path" (also "unix:///path" and a bare
+// "/path").
 #pragma once
 
 #include <optional>
@@ -16,7 +17,8 @@ struct Address {
   std::string path;  // of the Unix socket
 
   bool is_unix() const { return host.empty(); }
-  // Reachable from other machines. Unix sockets, 127.0.0.0/8, ::1 and localhost are not; names and wildcards are.
+  // Reachable from other machines. Unix sockets, 127.0.0.0/8, ::1 and localhost are not; names and wildcards
+  // are.
   bool is_public() const;
   std::string ToString() const;  // "host:port", "[::1]:port" or "unix:/path"
 };

@@ -14,14 +14,14 @@ void CoordinatorSettings::Declare(Settings& settings) {
                 .metavar = "ADDR[,ADDR]",
                 .check = ListenAnyCheck()},
                &listen);
-  settings.Add(
-      {.key = "coordinator.http_listen",
-       .flag = "--http-listen",
-       .env = {"CY_LLM_COORDINATOR_HTTP_LISTEN"},
-       .help = "Where to serve /health, /ready and /metrics; off: nowhere",
-       .metavar = "HOST:PORT",
-       .check = {[tcp = ListenTcpCheck()](const std::string& s) { return s == "off" || tcp.ok(s); }, "host:port or off"}},
-      &http_listen);
+  settings.Add({.key = "coordinator.http_listen",
+                .flag = "--http-listen",
+                .env = {"CY_LLM_COORDINATOR_HTTP_LISTEN"},
+                .help = "Where to serve /health, /ready and /metrics; off: nowhere",
+                .metavar = "HOST:PORT",
+                .check = {[tcp = ListenTcpCheck()](const std::string& s) { return s == "off" || tcp.ok(s); },
+                          "host:port or off"}},
+               &http_listen);
   settings.Add({.key = "coordinator.workers",
                 .flag = "--workers",
                 .env = {"WORKER_GRPC_ADDRS",
@@ -42,8 +42,10 @@ void CoordinatorSettings::Declare(Settings& settings) {
                 .help = "Workers tried for one request before its first token",
                 .metavar = "N"},
                &max_attempts, 1, 100);
-  process.DeclareInternalToken(settings, "Token that workers ask for, and that registering workers must show");
-  process.DeclareInsecure(settings, "Allow an address that other machines can reach without an internal token",
+  process.DeclareInternalToken(settings,
+                               "Token that workers ask for, and that registering workers must show");
+  process.DeclareInsecure(settings,
+                          "Allow an address that other machines can reach without an internal token",
                           {"CY_LLM_ALLOW_INSECURE_INTERNAL_TOKEN"});
   process.DeclareServer(settings);
   settings.AddCheck([this] {

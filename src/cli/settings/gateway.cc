@@ -33,30 +33,33 @@ void HttpSettings::Declare(Settings& settings) {
                 .help = "Seconds that a request may take in all; 0 or less: no limit",
                 .metavar = "SECONDS"},
                &request_timeout, -kWeek, kWeek);
-  settings.Add({.key = "gateway.header_timeout",
-                .help = "Seconds for a request's header, from the first byte"},
-               &header_timeout, 0.1, 3'600);
-  settings.Add({.key = "gateway.body_timeout", .help = "Seconds for a request's whole body"}, &body_timeout, 0.1, 3'600);
-  settings.Add({.key = "gateway.idle_timeout", .help = "Seconds that an idle connection is kept"}, &idle_timeout, 0.1,
-               86'400);
-  settings.Add({.key = "gateway.write_stall",
-                .help = "Seconds after which a client that reads nothing is cut off"},
-               &write_stall, 0.1, 86'400);
-  settings.Add({.key = "gateway.header_commit",
-                .help = "Seconds without a decision after which a streamed request is answered 200 with pings"},
-               &header_commit, 0.01, 3'600);
+  settings.Add(
+      {.key = "gateway.header_timeout", .help = "Seconds for a request's header, from the first byte"},
+      &header_timeout, 0.1, 3'600);
+  settings.Add({.key = "gateway.body_timeout", .help = "Seconds for a request's whole body"}, &body_timeout,
+               0.1, 3'600);
+  settings.Add({.key = "gateway.idle_timeout", .help = "Seconds that an idle connection is kept"},
+               &idle_timeout, 0.1, 86'400);
+  settings.Add(
+      {.key = "gateway.write_stall", .help = "Seconds after which a client that reads nothing is cut off"},
+      &write_stall, 0.1, 86'400);
+  settings.Add(
+      {.key = "gateway.header_commit",
+       .help = "Seconds without a decision after which a streamed request is answered 200 with pings"},
+      &header_commit, 0.01, 3'600);
   settings.Add({.key = "gateway.sse_ping", .help = "Seconds between pings on a silent event stream; 0: none"},
                &sse_ping, 0, 3'600);
   settings.Add({.key = "gateway.max_body_bytes", .help = "Longest request body"}, &max_body_bytes, 1'024,
                int64_t{1} << 30);
-  settings.Add({.key = "gateway.max_header_bytes", .help = "Longest request header"}, &max_header_bytes, 1'024,
-               1 << 20);
+  settings.Add({.key = "gateway.max_header_bytes", .help = "Longest request header"}, &max_header_bytes,
+               1'024, 1 << 20);
   settings.Add({.key = "gateway.max_connections",
                 .flag = "--max-connections",
                 .help = "Most connections at once",
                 .metavar = "N"},
                &max_connections, 1, 1'000'000);
-  settings.Add({.key = "gateway.max_choices", .help = "Highest n that a request may ask for"}, &max_choices, 1, 128);
+  settings.Add({.key = "gateway.max_choices", .help = "Highest n that a request may ask for"}, &max_choices,
+               1, 128);
 }
 
 void GatewaySettings::Declare(Settings& settings) {

@@ -43,8 +43,9 @@ void ProcessSettings::DeclareServer(Settings& settings) {
 
 void ProcessSettings::DeclareInsecure(Settings& settings, std::string help, std::vector<EnvVar> variables) {
   variables.insert(variables.begin(), "CY_LLM_INSECURE");
-  settings.Add({.key = "insecure", .flag = "--insecure", .env = std::move(variables), .help = std::move(help)},
-               &insecure);
+  settings.Add(
+      {.key = "insecure", .flag = "--insecure", .env = std::move(variables), .help = std::move(help)},
+      &insecure);
 }
 
 void ProcessSettings::DeclareInternalToken(Settings& settings, std::string help) {

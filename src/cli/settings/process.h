@@ -16,15 +16,15 @@ struct ProcessSettings {
   std::string internal_token;
   bool insecure = false;
 
-  void DeclareLog(Settings& settings);      // the log only
-  void DeclareServer(Settings& settings);   // log, drain, I/O threads
+  void DeclareLog(Settings& settings);     // the log only
+  void DeclareServer(Settings& settings);  // log, drain, I/O threads
   // `insecure_variables`: besides CY_LLM_INSECURE.
   void DeclareInsecure(Settings& settings, std::string help, std::vector<EnvVar> insecure_variables = {});
   void DeclareInternalToken(Settings& settings, std::string help);
 };
 
-// INVALID_ARGUMENT when one of `listen` is public although `token` is empty and `insecure` is false. `how` says how to
-// give a token.
+// INVALID_ARGUMENT when one of `listen` is public although `token` is empty and `insecure` is false. `how`
+// says how to give a token.
 Status CheckPublicBind(const std::vector<std::string>& listen, const std::string& token, bool insecure,
                        const std::string& how);
 

@@ -11,8 +11,8 @@ void ServeSettings::Declare(Settings& settings) {
   process.DeclareInsecure(settings, "Allow an address that other machines can reach without an API token");
   process.DeclareServer(settings);
   DeclareUnusedWorkerNames(settings);
-  for (const char* name : {"COORDINATOR_GRPC_ADDR", "COORDINATOR_UDS_PATH", "WORKER_GRPC_ADDRS", "WORKER_GRPC_ADDR",
-                           "WORKER_UDS_PATHS", "WORKER_UDS_PATH"}) {
+  for (const char* name : {"COORDINATOR_GRPC_ADDR", "COORDINATOR_UDS_PATH", "WORKER_GRPC_ADDRS",
+                           "WORKER_GRPC_ADDR", "WORKER_UDS_PATHS", "WORKER_UDS_PATH"}) {
     settings.IgnoreVariable(name, "serve runs gateway, coordinator and worker in one process");
   }
   settings.AddCheck([this] {

@@ -15,14 +15,15 @@ void PullSettings::Declare(Settings& settings) {
 }
 
 void ChatSettings::Declare(Settings& settings) {
-  settings.Add({.key = "chat.url",
-                .flag = "--url",
-                .env = {"CY_LLM_URL"},
-                .help = "The server, with or without /v1",
-                .metavar = "URL",
-                .check = {[](const std::string& u) { return u.starts_with("http://") || u.starts_with("https://"); },
-                          "an http:// or https:// URL"}},
-               &url);
+  settings.Add(
+      {.key = "chat.url",
+       .flag = "--url",
+       .env = {"CY_LLM_URL"},
+       .help = "The server, with or without /v1",
+       .metavar = "URL",
+       .check = {[](const std::string& u) { return u.starts_with("http://") || u.starts_with("https://"); },
+                 "an http:// or https:// URL"}},
+      &url);
   settings.Add({.key = "chat.model",
                 .flag = "--model",
                 .help = "Model to talk to; empty: the server's default",

@@ -84,13 +84,14 @@ void WorkerSettings::Declare(Settings& settings) {
                 .help = "TCP port for gRPC; 0: any free port; -1: 50052, or no TCP where uds_path is set",
                 .metavar = "N"},
                &port, -1, 65'535);
-  settings.Add({.key = "worker.uds_path",
-                .flag = "--uds-path",
-                .help = "Unix socket for gRPC; empty: none",
-                .metavar = "PATH",
-                .check = {[](const std::string& path) { return path.empty() || ParseAddress("unix:" + path); },
-                          "a path of at most 107 bytes"}},
-               &uds_path);
+  settings.Add(
+      {.key = "worker.uds_path",
+       .flag = "--uds-path",
+       .help = "Unix socket for gRPC; empty: none",
+       .metavar = "PATH",
+       .check = {[](const std::string& path) { return path.empty() || ParseAddress("unix:" + path); },
+                 "a path of at most 107 bytes"}},
+      &uds_path);
   settings.Add({.key = "worker.health_port",
                 .flag = "--health-port",
                 .env = {"CY_LLM_HEALTH_PORT"},
@@ -123,9 +124,9 @@ void WorkerSettings::Declare(Settings& settings) {
                 .help = "Allow production without TLS on an address that other machines can reach"},
                &allow_insecure_grpc);
   process.DeclareInternalToken(settings, "Token that callers must show, and that is shown to coordinators");
-  process.DeclareInsecure(settings,
-                          "Allow an address that other machines can reach, and production, without an internal token",
-                          {"CY_LLM_ALLOW_INSECURE_INTERNAL_TOKEN"});
+  process.DeclareInsecure(
+      settings, "Allow an address that other machines can reach, and production, without an internal token",
+      {"CY_LLM_ALLOW_INSECURE_INTERNAL_TOKEN"});
   process.DeclareServer(settings);
   DeclareUnusedWorkerNames(settings);
   settings.AddCheck([this] { return Check(); });
@@ -144,13 +145,16 @@ Status WorkerSettings::Check() const {
   if (production() && process.internal_token.empty() && !process.insecure) {
     return InvalidArgument(
         "CY_LLM_ENV=production needs an internal token: set CY_LLM_INTERNAL_TOKEN to the same secret on "
-        "coordinator and workers (empty counts as unset), or CY_LLM_ALLOW_INSECURE_INTERNAL_TOKEN=true to go without");
+        "coordinator and workers (empty counts as unset), or CY_LLM_ALLOW_INSECURE_INTERNAL_TOKEN=true to go "
+        "without");
   }
   if (const std::string open = FirstPublic(Listen()); production() && !open.empty() && !allow_insecure_grpc) {
-    return InvalidArgument(fmt::format(
-        "CY_LLM_ENV=production needs TLS on {}, which other machines can reach, and this release has none: listen on "
-        "127.0.0.1 or a Unix socket, or set CY_LLM_ALLOW_INSECURE_GRPC=true where the network itself is trusted",
-        open));
+    return InvalidArgument(
+        fmt::format("CY_LLM_ENV=production needs TLS on {}, which other machines can reach, and this release "
+                    "has none: listen on "
+                    "127.0.0.1 or a Unix socket, or set CY_LLM_ALLOW_INSECURE_GRPC=true where the network "
+                    "itself is trusted",
+                    open));
   }
   return CheckPublicBind(Listen(), process.internal_token, process.insecure, "set CY_LLM_INTERNAL_TOKEN");
 }
