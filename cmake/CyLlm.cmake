@@ -100,6 +100,7 @@ function(cy_engine name)
     CXX_VISIBILITY_PRESET hidden C_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
     LIBRARY_OUTPUT_DIRECTORY ${dir})
   configure_file(${CMAKE_CURRENT_SOURCE_DIR}/manifest.json ${dir}/manifest.json COPYONLY)
+  set_property(GLOBAL APPEND PROPERTY CY_ENGINES cyllm_engine_${name})
   if(CY_TESTS AND tests)
     add_executable(test_engine_${name} ${sources} ${tests})
     target_link_libraries(test_engine_${name} PRIVATE cy_options ${ARG_DEPS} ${ARG_TEST_DEPS} Threads::Threads GTest::gmock GTest::gtest_main)

@@ -1,0 +1,33 @@
+#include "cli/gateway_options.h"
+
+#include "cli/settings/address.h"
+
+namespace cyllm {
+namespace {
+
+Millis Seconds(double seconds) {
+  return seconds <= 0 ? Millis(0) : std::chrono::ceil<Millis>(std::chrono::duration<double>(seconds));
+}
+
+}  // namespace
+
+GatewayOptions MakeGatewayOptions(const HttpSettings& http) {
+  GatewayOptions options;
+  options.listen = ParseAddress(http.listen)->ToString();
+  if (!http.api_token.empty()) options.api_tokens = {http.api_token};
+  options.models_need_token = http.models_need_token;
+  options.max_body_bytes = static_cast<size_t>(http.max_body_bytes);
+  options.max_header_bytes = static_cast<size_t>(http.max_header_bytes);
+  options.max_connections = static_cast<size_t>(http.max_connections);
+  options.max_choices = static_cast<uint32_t>(http.max_choices);
+  options.header_timeout = Seconds(http.header_timeout);
+  options.body_timeout = Seconds(http.body_timeout);
+  options.idle_timeout = Seconds(http.idle_timeout);
+  options.write_stall = Seconds(http.write_stall);
+  options.request_timeout = Seconds(http.request_timeout);
+  options.header_commit = Seconds(http.header_commit);
+  options.sse_ping = Seconds(http.sse_ping);
+  return options;
+}
+
+}  // namespace cyllm

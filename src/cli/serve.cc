@@ -1,0 +1,40 @@
+// cy-llm serve: the same graph as three processes, without the sockets between them.
+#include "cli/settings/serve.h"
+
+#include "cli/gateway_options.h"
+#include "cli/startup.h"
+#include "coordinator/coordinator.h"
+#include "gateway/gateway.h"
+#include "worker/worker.h"
+
+namespace cyllm {
+
+int RunServe(const Args& args) {
+  ServeSettings values;
+  Settings settings("cy-llm serve",
+                    "Serves the models of this machine over the HTTP API, all in one process.");
+  values.Declare(settings);
+  CheckModelsToo(settings, args, values.models);
+  if (const auto over = LoadSettings(settings, args)) return *over;
+  ServerProcess process;
+  process.BeginLog("serve", values.process, settings);
+
+  const std::string name = ProcessName("");
+  const auto worker = Worker::Make(MakeWorkerOptions(values.models, name));
+  if (!worker) return Fail(worker.error(), kExitUsage);
+  IoPool pool(IoThreads(values.process, 8));
+  const auto coordinator = Coordinator::Make({.name = name}, pool);
+  coordinator->AddWorker(name, *worker);
+  Gateway gateway(MakeGatewayOptions(values.http), pool, coordinator);
+  if (const Status status = gateway.Start(); !status.ok()) return Fail(status);
+  process.SayListening("gateway", "http://" + gateway.address());
+
+  const TimePoint until = process.WaitForStop(values.process);
+  gateway.Drain(until);
+  (*worker)->Drain(until);
+  gateway.Stop();
+  coordinator->Close();
+  return kExitOk;
+}
+
+}  // namespace cyllm
