@@ -1,0 +1,109 @@
+#include "gateway/dialects/openai/fields.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace cyllm::openai {
+
+namespace json = boost::json;
+
+namespace {
+
+// A text of the client in a message: short, whole.
+std::string Shown(const json::value& value) {
+  std::string text = json::serialize(value);
+  if (text.size() <= 40) return text;
+  return value.is_array() ? "an array" : value.is_object() ? "an object" : "a long text";
+}
+
+}  // namespace
+
+const json::value* Fields::Find(std::string_view name) const {
+  const json::value* value = object_.if_contains(name);
+  return value && !value->is_null() ? value : nullptr;
+}
+
+std::optional<bool> Fields::Bool(std::string_view name) {
+  const json::value* value = Find(name);
+  if (!value) return std::nullopt;
+  if (value->is_bool()) return value->get_bool();
+  Fail(name, "must be true or false, not " + Shown(*value));
+  return std::nullopt;
+}
+
+std::optional<std::string> Fields::String(std::string_view name) {
+  const json::value* value = Find(name);
+  if (!value) return std::nullopt;
+  if (value->is_string()) return std::string(value->get_string());
+  Fail(name, "must be a string, not " + Shown(*value));
+  return std::nullopt;
+}
+
+std::optional<int64_t> Fields::Integer(std::string_view name, int64_t min, int64_t max) {
+  const json::value* value = Find(name);
+  if (!value) return std::nullopt;
+  std::optional<int64_t> number;
+  if (value->is_int64()) number = value->get_int64();
+  // 16.0 is 16: some clients know one kind of number only.
+  if (value->is_double() && std::trunc(value->get_double()) == value->get_double() &&
+      std::abs(value->get_double()) < 9e15)
+    number = static_cast<int64_t>(value->get_double());
+  if (number && *number >= min && *number <= max) return number;
+  if (max >= (int64_t{1} << 31) - 1) {
+    Fail(name, fmt::format("must be an integer{}, not {}",
+                           min == 0   ? ", 0 or more"
+                           : min == 1 ? ", 1 or more"
+                                      : "",
+                           Shown(*value)));
+  } else {
+    Fail(name, fmt::format("must be an integer from {} to {}, not {}", min, max, Shown(*value)));
+  }
+  return std::nullopt;
+}
+
+std::optional<double> Fields::Number(std::string_view name, double min, double max) {
+  const json::value* value = Find(name);
+  if (!value) return std::nullopt;
+  json::error_code ec;
+  const double number = value->is_number() ? value->to_number<double>(ec) : 0;
+  if (value->is_number() && !ec && number >= min && number <= max) return number;
+  Fail(name, fmt::format("must be a number from {} to {}, not {}", min, max, Shown(*value)));
+  return std::nullopt;
+}
+
+const json::object* Fields::Object(std::string_view name) {
+  const json::value* value = Find(name);
+  if (!value) return nullptr;
+  if (!value->is_object()) Fail(name, "must be an object, not " + Shown(*value));
+  return value->if_object();
+}
+
+const json::array* Fields::Array(std::string_view name) {
+  const json::value* value = Find(name);
+  if (!value) return nullptr;
+  if (!value->is_array()) Fail(name, "must be an array, not " + Shown(*value));
+  return value->if_array();
+}
+
+void Fields::Fail(std::string_view name, std::string_view what) {
+  const std::string param = path_ + std::string(name);
+  Fail(InvalidArgument(fmt::format("'{}' {}.", param, what), param));
+}
+
+void Fields::Fail(Status status) {
+  if (status_.ok()) status_ = std::move(status);
+}
+
+Result<json::object> ParseObject(std::string_view body) {
+  json::error_code ec;
+  json::parse_options options;
+  options.max_depth = 64;
+  json::value value = json::parse(body, ec, {}, options);
+  if (ec)
+    return Err(InvalidArgument("The body is not valid JSON: " + ec.message() + ".", {}, "invalid_json"));
+  if (!value.is_object()) return Err(InvalidArgument("The body must be a JSON object."));
+  return std::move(value.get_object());
+}
+
+}  // namespace cyllm::openai

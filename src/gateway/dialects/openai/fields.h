@@ -1,0 +1,42 @@
+// Typed reading of a JSON object's fields. The first mistake is kept; what follows it reads as absent.
+#pragma once
+
+#include <boost/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace cyllm::openai {
+
+class Fields {
+ public:
+  // `path` goes before each field's name in errors: "" or "stream_options.".
+  explicit Fields(const boost::json::object& object, std::string path = {})
+      : object_(object), path_(std::move(path)) {}
+
+  // Null counts as absent everywhere.
+  const boost::json::value* Find(std::string_view name) const;
+  std::optional<bool> Bool(std::string_view name);
+  std::optional<std::string> String(std::string_view name);
+  std::optional<int64_t> Integer(std::string_view name, int64_t min, int64_t max);
+  std::optional<double> Number(std::string_view name, double min, double max);
+  const boost::json::object* Object(std::string_view name);
+  const boost::json::array* Array(std::string_view name);
+
+  void Fail(std::string_view name, std::string_view what);  // "'name' must be ..."
+  void Fail(Status status);
+  const Status& status() const { return status_; }
+  bool ok() const { return status_.ok(); }
+
+ private:
+  const boost::json::object& object_;
+  const std::string path_;
+  Status status_;
+};
+
+// INVALID_ARGUMENT unless `body` is a JSON object.
+Result<boost::json::object> ParseObject(std::string_view body);
+
+}  // namespace cyllm::openai

@@ -1,0 +1,257 @@
+#include "gateway/dialects/openai/writer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/utf8.h"
+#include "gateway/dialects/openai/logprobs.h"
+
+namespace cyllm::openai {
+
+namespace {
+
+std::string_view Name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kToolCalls:
+      return "tool_calls";
+    case FinishReason::kContentFilter:
+      return "content_filter";
+    default:
+      return "stop";
+  }
+}
+
+std::string UsageJson(const Totals& t) {
+  return fmt::format(
+      R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},"prompt_tokens_details":{{"cached_tokens":{}}},)"
+      R"("completion_tokens_details":{{"reasoning_tokens":{}}}}})",
+      t.prompt_tokens, t.completion_tokens, t.prompt_tokens + t.completion_tokens, t.cached_tokens,
+      t.reasoning_tokens);
+}
+
+std::string PerformanceJson(const Totals& t, const std::string& trace_id) {
+  return fmt::format(R"({{"ttft_ms":{:.3f},"tps":{:.3f},"trace_id":"{}"}})", t.ttft_ms, t.tokens_per_second(),
+                     JsonEscape(trace_id));
+}
+
+void AppendToolCall(const ToolCallDelta& call, bool streamed, std::string& out) {
+  out += '{';
+  if (streamed) fmt::format_to(std::back_inserter(out), R"("index":{},)", call.index);
+  if (!call.id.empty())
+    fmt::format_to(std::back_inserter(out), R"("id":"{}","type":"function",)", JsonEscape(call.id));
+  out += R"("function":{)";
+  if (!call.name.empty()) fmt::format_to(std::back_inserter(out), R"("name":"{}",)", JsonEscape(call.name));
+  out += R"("arguments":")";
+  AppendJsonEscaped(out, call.arguments);
+  out += R"("}})";
+}
+
+}  // namespace
+
+void Totals::Add(const Finished& f, bool first_of_its_request) {
+  ++finished;
+  if (first_of_its_request) {  // the prompt counts once
+    prompt_tokens += f.usage.prompt_tokens;
+    cached_tokens += f.usage.cached_tokens;
+  }
+  completion_tokens += f.usage.completion_tokens;
+  reasoning_tokens += f.usage.reasoning_tokens;
+  ttft_ms = std::max(ttft_ms, f.timings.ttft_ms);
+  decode_ms = std::max(decode_ms, f.timings.decode_ms);
+}
+
+double Totals::tokens_per_second() const {
+  const double ms = ttft_ms + decode_ms;
+  return ms > 0 ? completion_tokens * 1000.0 / ms : 0;
+}
+
+// ---- stream
+
+ChunkWriter::ChunkWriter(const Call& call, ResponseInfo info)
+    : kind_(call.kind),
+      n_(call.n),
+      choices_(call.choices()),
+      include_usage_(call.include_usage),
+      continuous_usage_(call.continuous_usage),
+      logprobs_(call.logprobs.has_value()),
+      info_(std::move(info)),
+      text_offset_(choices_) {
+  prefix_ = fmt::format(R"(data: {{"id":"{}","object":"{}","created":{},"model":"{}","choices":[)", info_.id,
+                        kind_ == Call::Kind::kChat ? "chat.completion.chunk" : "text_completion",
+                        info_.created, JsonEscape(call.model));
+}
+
+void ChunkWriter::Start(std::string& out) {
+  if (kind_ != Call::Kind::kChat) return;
+  for (uint32_t i = 0; i < choices_; ++i) Chunk(i, R"({"role":"assistant","content":""})", {}, {}, out);
+}
+
+void ChunkWriter::Chunk(uint32_t choice, std::string_view delta, std::string_view logprobs,
+                        std::string_view finish, std::string& out) {
+  out += prefix_;
+  fmt::format_to(std::back_inserter(out), R"({{"index":{},)", choice);
+  out += kind_ == Call::Kind::kChat ? R"("delta":)" : R"("text":)";
+  out += delta;
+  out += R"(,"logprobs":)";
+  out += logprobs.empty() ? "null" : logprobs;
+  if (finish.empty()) {
+    out += R"(,"finish_reason":null}])";
+  } else {
+    fmt::format_to(std::back_inserter(out), R"(,"finish_reason":"{}"}}])", finish);
+  }
+  if (continuous_usage_) {
+    AppendUsage(out);
+  } else if (include_usage_) {
+    out += R"(,"usage":null)";
+  }
+  out += "}\n\n";
+}
+
+void ChunkWriter::AppendUsage(std::string& out) const {
+  out += R"(,"usage":)";
+  out += UsageJson(totals_);
+}
+
+void ChunkWriter::Write(const Event& event, std::string& out) {
+  const bool chat = kind_ == Call::Kind::kChat;
+  if (const auto* text = std::get_if<TextDelta>(&event)) {
+    const bool has_logprobs = logprobs_ && !text->logprobs.empty();
+    if ((text->text.empty() && !has_logprobs) || text->choice >= choices_) return;
+    std::string delta = chat ? R"({"content":")" : "\"";
+    AppendJsonEscaped(delta, text->text);
+    delta += chat ? "\"}" : "\"";
+    std::string logprobs;
+    if (has_logprobs && chat) {
+      logprobs = R"({"content":[)";
+      AppendChatLogprobs(text->logprobs, logprobs);
+      logprobs += R"(],"refusal":null})";
+    } else if (has_logprobs) {
+      AppendTextLogprobs(text->logprobs, text_offset_[text->choice], logprobs);
+    }
+    Chunk(text->choice, delta, logprobs, {}, out);
+  } else if (const auto* reasoning = std::get_if<ReasoningDelta>(&event)) {
+    if (!chat || reasoning->text.empty()) return;
+    std::string delta = R"({"reasoning_content":")";
+    AppendJsonEscaped(delta, reasoning->text);
+    delta += "\"}";
+    Chunk(reasoning->choice, delta, {}, {}, out);
+  } else if (const auto* call = std::get_if<ToolCallDelta>(&event)) {
+    if (!chat) return;
+    std::string delta = R"({"tool_calls":[)";
+    AppendToolCall(*call, true, delta);
+    delta += "]}";
+    Chunk(call->choice, delta, {}, {}, out);
+  } else if (const auto* finished = std::get_if<Finished>(&event)) {
+    totals_.Add(*finished, finished->choice % n_ == 0);
+    Chunk(finished->choice, chat ? "{}" : "\"\"", {}, Name(finished->reason), out);
+  }
+}
+
+void ChunkWriter::End(std::string& out) {
+  if (include_usage_) {
+    out += prefix_;
+    out += ']';
+    AppendUsage(out);
+    out += R"(,"performance":)";
+    out += PerformanceJson(totals_, info_.trace_id);
+    out += "}\n\n";
+  }
+  out += kDone;
+}
+
+// ---- whole
+
+BodyWriter::BodyWriter(const Call& call, ResponseInfo info)
+    : kind_(call.kind),
+      n_(call.n),
+      logprobs_(call.logprobs.has_value()),
+      model_(call.model),
+      info_(std::move(info)),
+      choices_(call.choices()) {}
+
+void BodyWriter::Add(const Event& event) {
+  if (const auto* text = std::get_if<TextDelta>(&event)) {
+    if (text->choice >= choices_.size()) return;
+    Choice& choice = choices_[text->choice];
+    choice.text += text->text;
+    if (!logprobs_ || text->logprobs.empty()) return;
+    if (kind_ == Call::Kind::kChat) {
+      if (!choice.logprobs.empty()) choice.logprobs += ',';
+      AppendChatLogprobs(text->logprobs, choice.logprobs);
+    } else {
+      choice.tokens.insert(choice.tokens.end(), text->logprobs.begin(), text->logprobs.end());
+    }
+  } else if (const auto* reasoning = std::get_if<ReasoningDelta>(&event)) {
+    if (reasoning->choice < choices_.size()) choices_[reasoning->choice].reasoning += reasoning->text;
+  } else if (const auto* call = std::get_if<ToolCallDelta>(&event)) {
+    if (call->choice >= choices_.size()) return;
+    auto& calls = choices_[call->choice].calls;
+    const auto same =
+        std::find_if(calls.begin(), calls.end(), [&](const auto& c) { return c.index == call->index; });
+    if (same == calls.end()) {
+      calls.push_back(*call);
+    } else {
+      same->arguments += call->arguments;
+    }
+  } else if (const auto* finished = std::get_if<Finished>(&event)) {
+    if (finished->choice < choices_.size()) choices_[finished->choice].reason = finished->reason;
+    totals_.Add(*finished, finished->choice % n_ == 0);
+  }
+}
+
+void BodyWriter::AppendChoice(uint32_t index, const Choice& choice, std::string& out) const {
+  fmt::format_to(std::back_inserter(out), R"({{"index":{},)", index);
+  std::string logprobs = "null";
+  if (kind_ == Call::Kind::kChat) {
+    out += R"("message":{"role":"assistant","content":)";
+    if (choice.text.empty() && !choice.calls.empty()) {
+      out += "null";
+    } else {
+      out += '"';
+      AppendJsonEscaped(out, choice.text);
+      out += '"';
+    }
+    out += R"(,"refusal":null)";
+    if (!choice.reasoning.empty()) {
+      out += R"(,"reasoning_content":")";
+      AppendJsonEscaped(out, choice.reasoning);
+      out += '"';
+    }
+    for (size_t i = 0; i < choice.calls.size(); ++i) {
+      out += i ? "," : R"(,"tool_calls":[)";
+      AppendToolCall(choice.calls[i], false, out);
+    }
+    if (!choice.calls.empty()) out += ']';
+    out += '}';
+    if (logprobs_) logprobs = R"({"content":[)" + choice.logprobs + R"(],"refusal":null})";
+  } else {
+    out += R"("text":")";
+    AppendJsonEscaped(out, choice.text);
+    out += '"';
+    if (logprobs_) {
+      logprobs.clear();
+      uint64_t offset = 0;
+      AppendTextLogprobs(choice.tokens, offset, logprobs);
+    }
+  }
+  fmt::format_to(std::back_inserter(out), R"(,"logprobs":{},"finish_reason":"{}"}})", logprobs,
+                 Name(choice.reason));
+}
+
+std::string BodyWriter::Body() const {
+  std::string out = fmt::format(R"({{"id":"{}","object":"{}","created":{},"model":"{}","choices":[)",
+                                info_.id, kind_ == Call::Kind::kChat ? "chat.completion" : "text_completion",
+                                info_.created, JsonEscape(model_));
+  for (uint32_t i = 0; i < choices_.size(); ++i) {
+    if (i) out += ',';
+    AppendChoice(i, choices_[i], out);
+  }
+  fmt::format_to(std::back_inserter(out), R"(],"usage":{},"performance":{}}})", UsageJson(totals_),
+                 PerformanceJson(totals_, info_.trace_id));
+  return out;
+}
+
+}  // namespace cyllm::openai

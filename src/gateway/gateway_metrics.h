@@ -1,0 +1,37 @@
+// What a gateway counts; names of the contract where it has any.
+#pragma once
+
+#include <string>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "base/mutex.h"
+#include "gateway/inference_call.h"
+
+namespace cyllm {
+
+// Thread-safe.
+class GatewayMetrics {
+ public:
+  void Count(const std::string& path, const CallOutcome& outcome, Clock::duration took);
+
+  prometheus::Gauge& running = Gauge("gateway_inflight_requests", "Inference requests being answered");
+
+ private:
+  struct PerRoute {
+    prometheus::Counter* requests;
+    prometheus::Histogram* seconds;
+  };
+  const PerRoute& Route(const std::string& path, int status);
+
+  prometheus::Counter& prompt_tokens_ =
+      Counter("gateway_prompt_tokens_total", "Prompt tokens of answered requests");
+  prometheus::Counter& completion_tokens_ = Counter("gateway_completion_tokens_total", "Tokens sent");
+  prometheus::Counter& hangups_ = Counter("gateway_client_hangups_total", "Requests whose client left early");
+  prometheus::Histogram& ttft_ =
+      LatencyHistogram("gateway_ttft_seconds", "From the request to its first token");
+  Mutex mutex_;
+  std::map<std::pair<std::string, int>, PerRoute> routes_ CY_GUARDED_BY(mutex_);
+};
+
+}  // namespace cyllm

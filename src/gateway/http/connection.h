@@ -1,0 +1,71 @@
+// One client's connection: requests one after the other, on one thread.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <boost/beast/http.hpp>
+#include <memory>
+
+#include "async/signal.h"
+#include "gateway/http/server.h"
+
+namespace cyllm {
+
+class Connection final : public HttpExchange {
+ public:
+  using Socket = boost::asio::ip::tcp::socket;
+
+  // `draining` and everything else referred to outlives the connection.
+  Connection(Socket socket, Executor home, const HttpServerOptions& options, const HttpHandler& handler,
+             const std::atomic<bool>& draining);
+
+  Task<> Run();
+  void Abort();        // ends it now; on home
+  void CloseIfIdle();  // ends it when it waits for a request; on home
+  Executor home() const override { return home_; }
+
+  const HttpRequest& request() const override { return request_; }
+  HttpRequest TakeRequest() override;
+  Task<bool> Respond(HttpResponse response) override;
+  Task<bool> StartStream(HttpResponse head) override;
+  Task<bool> Write(std::string data) override;
+  Task<bool> FinishStream() override;
+  void OnHangup(std::function<void()> f) override;
+
+ private:
+  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+  enum class Read { kRequest, kClosed, kAnswered };
+
+  Task<Read> ReadRequest(bool first);
+  Task<Read> Refuse(int status, std::string_view message, std::string_view code);
+  void TakeOver(Parser& parser);
+  std::string Head(const HttpResponse& response, bool chunked) const;
+  Task<bool> Send(std::string data);
+  void Watch();
+  Task<> Unwatch();
+  void Gone();
+  Task<> Linger();
+
+  boost::beast::tcp_stream stream_;
+  const Executor home_;
+  const HttpServerOptions& options_;
+  const HttpHandler& handler_;
+  const std::atomic<bool>& draining_;
+  boost::beast::flat_buffer buffer_;
+
+  HttpRequest request_;
+  bool head_only_ = false, http10_ = false;  // of the request
+  bool keep_alive_ = false;
+  bool answered_ = false, streaming_ = false, chunked_ = false;
+  bool idle_ = false, gone_ = false;
+
+  std::function<void()> on_hangup_;
+  boost::asio::cancellation_signal stop_watching_;
+  Signal watch_ended_;
+  bool watching_ = false;
+};
+
+}  // namespace cyllm
