@@ -109,6 +109,7 @@ void InferenceCall::SeeFirst(const Batch& events) {
 Task<> InferenceCall::Refuse() {
   const openai::ApiError error = openai::FromStatus(outcome_.end);
   outcome_.http = error.http;
+  exchange_.OnHangup(nullptr);
   if (!co_await exchange_.Respond(ToResponse(error))) gone_ = true;
 }
 
@@ -127,6 +128,7 @@ Task<> InferenceCall::RunWhole(const openai::Call& call, openai::ResponseInfo in
   outcome_.http = 200;
   HttpResponse response;
   response.body = writer.Body();
+  exchange_.OnHangup(nullptr);  // a client that closes after the answer has not gone away
   if (!co_await exchange_.Respond(std::move(response))) gone_ = true;
 }
 
@@ -167,6 +169,7 @@ Task<> InferenceCall::RunStream(const openai::Call& call, openai::ResponseInfo i
   }
   outcome_.totals = writer.totals();
   if (gone_) co_return;
+  exchange_.OnHangup(nullptr);
   out.clear();
   if (outcome_.end.ok()) {
     writer.End(out);

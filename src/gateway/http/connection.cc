@@ -5,8 +5,8 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
 #include <random>
+#include <tuple>
 
 namespace cyllm {
 
@@ -33,9 +33,32 @@ std::string MakeId() {
 
 }  // namespace
 
+class Connection::Limit {
+ public:
+  Limit(Connection& connection, std::chrono::milliseconds limit) : connection_(connection) {
+    connection_.timed_out_ = false;
+    connection_.timer_.expires_after(limit);
+    connection_.timer_.async_wait([&c = connection, turn = ++connection.timer_turn_](beast::error_code ec) {
+      if (ec || turn != c.timer_turn_) return;
+      c.timed_out_ = true;
+      c.socket_.cancel(ec);
+    });
+  }
+  ~Limit() {
+    ++connection_.timer_turn_;
+    connection_.timer_.cancel();
+  }
+  Limit(const Limit&) = delete;
+  Limit& operator=(const Limit&) = delete;
+
+ private:
+  Connection& connection_;
+};
+
 Connection::Connection(Socket socket, Executor home, const HttpServerOptions& options,
                        const HttpHandler& handler, const std::atomic<bool>& draining)
-    : stream_(std::move(socket)),
+    : socket_(std::move(socket)),
+      timer_(home),
       home_(home),
       options_(options),
       handler_(handler),
@@ -44,7 +67,8 @@ Connection::Connection(Socket socket, Executor home, const HttpServerOptions& op
 
 Task<> Connection::Run() {
   beast::error_code ec;
-  stream_.socket().set_option(asio::ip::tcp::no_delay(true), ec);
+  socket_.set_option(asio::ip::tcp::no_delay(true), ec);
+  socket_.non_blocking(true, ec);
   for (bool first = true;; first = false) {
     if (co_await ReadRequest(first) != Read::kRequest) break;
     answered_ = streaming_ = false;
@@ -56,17 +80,20 @@ Task<> Connection::Run() {
     if (streaming_) gone_ = true;  // a stream that was not finished must not look finished
     if (gone_ || !keep_alive_) break;
   }
-  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_both, ec);
-  stream_.close();
+  socket_.shutdown(Socket::shutdown_both, ec);
+  socket_.close(ec);
+  timer_.cancel();
 }
 
 void Connection::Abort() {
+  beast::error_code ignored;
   Gone();
-  stream_.close();
+  socket_.close(ignored);
 }
 
 void Connection::CloseIfIdle() {
-  if (idle_) stream_.close();
+  beast::error_code ignored;
+  if (idle_) socket_.close(ignored);
 }
 
 HttpRequest Connection::TakeRequest() {
@@ -79,8 +106,8 @@ Task<Connection::Read> Connection::ReadRequest(bool first) {
   if (buffer_.size() == 0) {
     if (draining_) co_return Read::kClosed;
     idle_ = true;
-    stream_.expires_after(first ? options_.header_timeout : options_.idle_timeout);
-    auto [ec, n] = co_await stream_.async_read_some(buffer_.prepare(kReadAhead), kTuple);
+    const Limit limit(*this, first ? options_.header_timeout : options_.idle_timeout);
+    auto [ec, n] = co_await socket_.async_read_some(buffer_.prepare(kReadAhead), kTuple);
     idle_ = false;
     if (ec) co_return Read::kClosed;
     buffer_.commit(n);
@@ -93,10 +120,12 @@ Task<Connection::Read> Connection::ReadRequest(bool first) {
   Parser parser;
   parser.header_limit(static_cast<uint32_t>(options_.max_header_bytes));
   parser.body_limit(options_.max_body_bytes);
-  stream_.expires_after(options_.header_timeout);
-  auto [header_ec, header_n] = co_await http::async_read_header(stream_, buffer_, parser, kTuple);
-  if (header_ec == beast::error::timeout)
-    co_return co_await Refuse(408, "The request took too long to arrive.", "");
+  beast::error_code header_ec;
+  {
+    const Limit limit(*this, options_.header_timeout);
+    std::tie(header_ec, std::ignore) = co_await http::async_read_header(socket_, buffer_, parser, kTuple);
+  }
+  if (header_ec && timed_out_) co_return co_await Refuse(408, "The request took too long to arrive.", "");
   if (header_ec == http::error::header_limit || header_ec == http::error::buffer_overflow)
     co_return co_await Refuse(431, "The request's headers are too large.", "headers_too_large");
   if (header_ec == http::error::body_limit)
@@ -120,10 +149,12 @@ Task<Connection::Read> Connection::ReadRequest(bool first) {
     if (beast::iequals(message[http::field::expect], "100-continue")) {
       if (!co_await Send("HTTP/1.1 100 Continue\r\n\r\n")) co_return Read::kClosed;
     }
-    stream_.expires_after(options_.body_timeout);
-    auto [body_ec, body_n] = co_await http::async_read(stream_, buffer_, parser, kTuple);
-    if (body_ec == beast::error::timeout)
-      co_return co_await Refuse(408, "The request took too long to arrive.", "");
+    beast::error_code body_ec;
+    {
+      const Limit limit(*this, options_.body_timeout);
+      std::tie(body_ec, std::ignore) = co_await http::async_read(socket_, buffer_, parser, kTuple);
+    }
+    if (body_ec && timed_out_) co_return co_await Refuse(408, "The request took too long to arrive.", "");
     if (body_ec == http::error::body_limit)
       co_return co_await Refuse(
           413, fmt::format("The request is too large: {} bytes are allowed.", options_.max_body_bytes),
@@ -162,11 +193,11 @@ Task<Connection::Read> Connection::Refuse(int status, std::string_view message, 
 // The client may still be sending: closing now would reset the connection before it has read the answer.
 Task<> Connection::Linger() {
   beast::error_code ignored;
-  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
-  stream_.expires_after(kLinger);
+  socket_.shutdown(Socket::shutdown_send, ignored);
+  const Limit limit(*this, kLinger);
   buffer_.clear();
   while (true) {
-    auto [ec, n] = co_await stream_.async_read_some(buffer_.prepare(64 << 10), kTuple);
+    auto [ec, n] = co_await socket_.async_read_some(buffer_.prepare(64 << 10), kTuple);
     if (ec) co_return;
   }
 }
@@ -233,12 +264,16 @@ Task<bool> Connection::FinishStream() {
 }
 
 Task<bool> Connection::Send(std::string data) {
-  // The stall limit is for progress, not for the whole: it starts anew with every part the kernel takes.
   const char* at = data.data();
   size_t left = data.size();
   while (left > 0) {
-    stream_.expires_after(options_.write_stall);
-    auto [ec, n] = co_await stream_.async_write_some(asio::buffer(at, left), kTuple);
+    beast::error_code ec;
+    size_t n = socket_.write_some(asio::buffer(at, left), ec);
+    if (ec == asio::error::would_block) {
+      // The limit is for progress, not for the whole: it starts anew with every part the kernel takes.
+      const Limit limit(*this, options_.write_stall);
+      std::tie(ec, n) = co_await socket_.async_write_some(asio::buffer(at, left), kTuple);
+    }
     if (ec) {
       Gone();
       co_return false;
@@ -267,7 +302,7 @@ void Connection::Gone() {
 void Connection::Watch() {
   if (buffer_.size() >= kReadAhead) return;  // a pipelining client: it is alive
   watching_ = true;
-  stream_.socket().async_read_some(
+  socket_.async_read_some(
       buffer_.prepare(kReadAhead),
       asio::bind_cancellation_slot(stop_watching_.slot(), [this](beast::error_code ec, size_t n) {
         watching_ = false;

@@ -4,8 +4,8 @@
 #include <atomic>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
 #include <memory>
 
@@ -49,7 +49,13 @@ class Connection final : public HttpExchange {
   void Gone();
   Task<> Linger();
 
-  boost::beast::tcp_stream stream_;
+  // Cancels what waits on the socket when `limit` has passed; timed_out_ tells then.
+  class Limit;
+
+  Socket socket_;
+  boost::asio::steady_timer timer_;
+  uint64_t timer_turn_ = 0;  // which Limit the timer belongs to
+  bool timed_out_ = false;
   const Executor home_;
   const HttpServerOptions& options_;
   const HttpHandler& handler_;

@@ -1,0 +1,169 @@
+#include "gateway/dialects/openai/call.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace cyllm::openai {
+namespace {
+
+using testing::HasSubstr;
+
+Result<Call> Chat(const std::string& fields) {
+  return ParseChat(R"({"model":"m","messages":[{"role":"user","content":"hi"}])" +
+                       (fields.empty() ? "" : "," + fields) + "}",
+                   {});
+}
+
+TEST(ChatTest, AppliesWhatIsGivenAndZeroIsZero) {
+  const auto call =
+      Chat(R"("temperature":0,"top_p":0,"max_tokens":0,"seed":-5,"n":3,"stop":["a","b"],"top_k":7,
+      "repetition_penalty":1.1,"presence_penalty":-1,"frequency_penalty":0.5,"stream":true,
+      "stream_options":{"include_usage":true},"logit_bias":{"12":-100,"foo":0},"ignore_eos":true,"min_tokens":2)");
+  ASSERT_TRUE(call) << call.error().message;
+  const RequestFacts& facts = call->requests.at(0).facts;
+  EXPECT_EQ(facts.max_tokens, 0u);
+  EXPECT_EQ(facts.seed, -5);
+  EXPECT_EQ(facts.choices, 3u);
+  EXPECT_TRUE(call->stream && call->include_usage);
+  const PayloadParts& parts = **call->requests.at(0).payload->parts();
+  EXPECT_EQ(parts.sampling.temperature, 0.0);
+  EXPECT_EQ(parts.sampling.top_p, 0.0);
+  EXPECT_EQ(parts.sampling.top_k, 7);
+  EXPECT_EQ(parts.sampling.repetition_penalty, 1.1);
+  EXPECT_EQ(parts.sampling.stop, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(parts.sampling.logit_bias.size(), 1u);
+  EXPECT_TRUE(parts.sampling.ignore_eos);
+}
+
+TEST(ChatTest, AbsentAndNullAreDefaults) {
+  const auto call =
+      Chat(R"("temperature":null,"max_tokens":null,"stop":null,"tools":null,"stream_options":null,
+      "user":"u","metadata":{"a":1},"store":true,"unknown_field":[1])");
+  ASSERT_TRUE(call) << call.error().message;
+  EXPECT_FALSE(call->requests.at(0).facts.max_tokens);
+  EXPECT_FALSE((*call->requests.at(0).payload->parts())->sampling.temperature);
+  const auto no_model = ParseChat(R"({"messages":[{"role":"user","content":"x"}]})", {});
+  ASSERT_TRUE(no_model);
+  EXPECT_EQ(no_model->requests.at(0).facts.model, "default");
+}
+
+TEST(ChatTest, NewNameOfMaxTokensWins) {
+  EXPECT_EQ(Chat(R"("max_tokens":5,"max_completion_tokens":9)")->requests.at(0).facts.max_tokens, 9u);
+}
+
+TEST(ChatTest, MistakesNameTheField) {
+  const std::pair<const char*, const char*> kTable[] = {
+      {R"("max_tokens":-5)", "max_tokens"},
+      {R"("max_tokens":-1)", "max_tokens"},
+      {R"("max_tokens":1.5)", "max_tokens"},
+      {R"("max_tokens":99999999999)", "max_tokens"},
+      {R"("temperature":"hot")", "temperature"},
+      {R"("temperature":2.5)", "temperature"},
+      {R"("temperature":-0.1)", "temperature"},
+      {R"("temperature":true)", "temperature"},
+      {R"("top_p":1.1)", "top_p"},
+      {R"("n":0)", "n"},
+      {R"("n":1000)", "n"},
+      {R"("stream":"yes")", "stream"},
+      {R"("stream":true,"stream_options":3)", "stream_options"},
+      {R"("stream":true,"stream_options":{"include_usage":3})", "stream_options.include_usage"},
+      {R"("stop":3)", "stop"},
+      {R"("stop":[3])", "stop"},
+      {R"("seed":"x")", "seed"},
+      {R"("seed":1e30)", "seed"},
+      {R"("logit_bias":{"x":1})", "logit_bias"},
+      {R"("logit_bias":{"1":101})", "logit_bias"},
+      {R"("logprobs":true,"top_logprobs":21)", "top_logprobs"},
+      {R"("top_logprobs":2)", "top_logprobs"},
+      {R"("tools":[{"type":"x"}])", "tools[0].type"},
+      {R"("tools":[{"type":"function","function":{"name":"a b"}}])", "tools[0].function.name"},
+      {R"("tool_choice":"required")", "tool_choice"},
+      {R"("response_format":{"type":"xml"})", "response_format.type"},
+      {R"("response_format":{"type":"json_schema","json_schema":{}})", "response_format.json_schema.schema"},
+      {R"("modalities":["audio"])", "modalities"},
+  };
+  for (const auto& [fields, param] : kTable) {
+    const auto call = Chat(fields);
+    ASSERT_FALSE(call) << fields;
+    EXPECT_EQ(call.error().param, param) << fields;
+    EXPECT_EQ(call.error().code, Code::kInvalidArgument);
+    EXPECT_THAT(call.error().message, HasSubstr(param));
+  }
+}
+
+TEST(ChatTest, MessagesMistakes) {
+  const std::pair<const char*, const char*> kTable[] = {
+      {"null", "messages"},
+      {R"("hi")", "messages"},
+      {"[]", "messages"},
+      {"[123]", "messages[0]"},
+      {"[{}]", "messages[0].role"},
+      {R"([{"role":123,"content":"x"}])", "messages[0].role"},
+      {R"([{"role":"king","content":"x"}])", "messages[0].role"},
+      {R"([{"role":"user"}])", "messages[0].content"},
+      {R"([{"role":"user","content":123}])", "messages[0].content"},
+      {R"([{"role":"user","content":[]}])", "messages[0].content"},
+      {R"([{"role":"user","content":"a"},{"role":"user","content":[{"type":"image_url"}]}])",
+       "messages[1].content[0]"},
+      {R"([{"role":"user","content":[{"type":"text","text":3}]}])", "messages[0].content[0].text"},
+  };
+  for (const auto& [messages, param] : kTable) {
+    const auto call = ParseChat(std::string(R"({"messages":)") + messages + "}", {});
+    ASSERT_FALSE(call) << messages;
+    EXPECT_EQ(call.error().param, param) << messages;
+  }
+}
+
+TEST(ChatTest, ContentPartsBecomeText) {
+  const auto call = ParseChat(
+      R"({"messages":[{"role":"assistant","content":null},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]})",
+      {});
+  ASSERT_TRUE(call) << call.error().message;
+  EXPECT_EQ((*call->requests.at(0).payload->parts())->messages_json,
+            R"([{"role":"assistant","content":""},{"role":"user","content":"ab"}])");
+}
+
+TEST(ChatTest, NoJsonNoObject) {
+  for (const char* body : {"", "{", "[]", "3", "\"x\"", "{\"a\":\"\xff\"}"}) {
+    const auto call = ParseChat(body, {});
+    ASSERT_FALSE(call) << body;
+    EXPECT_EQ(call.error().code, Code::kInvalidArgument);
+  }
+  EXPECT_FALSE(ParseChat(std::string(100'000, '['), {}));
+}
+
+TEST(ChatTest, ToolsAreANeed) {
+  const char* kTools = R"("tools":[{"type":"function","function":{"name":"f"}}])";
+  EXPECT_TRUE(Chat(kTools)->requests.at(0).facts.needs & kCapTools);
+  EXPECT_FALSE(Chat(std::string(kTools) + R"(,"tool_choice":"none")")->requests.at(0).facts.needs &
+               kCapTools);
+  EXPECT_FALSE(Chat(R"("tools":[])")->requests.at(0).facts.needs & kCapTools);
+  EXPECT_TRUE(Chat(R"("response_format":{"type":"json_object"})")->requests.at(0).facts.needs &
+              kCapJsonSchema);
+  EXPECT_FALSE(Chat(R"("response_format":{"type":"text"})")->requests.at(0).facts.needs & kCapJsonSchema);
+}
+
+TEST(CompletionTest, Prompts) {
+  const std::tuple<const char*, size_t, Kind> kTable[] = {
+      {R"("a")", 1, Kind::kText},
+      {R"(["a","b"])", 2, Kind::kText},
+      {"[1,2,3]", 1, Kind::kTokens},
+      {"[[1],[2,3]]", 2, Kind::kTokens},
+  };
+  for (const auto& [prompt, count, kind] : kTable) {
+    const auto call = ParseCompletion(std::string(R"({"model":"m","prompt":)") + prompt + "}", {});
+    ASSERT_TRUE(call) << prompt;
+    EXPECT_EQ(call->requests.size(), count);
+    EXPECT_EQ(call->requests.at(0).facts.kind, kind);
+    EXPECT_EQ(call->requests.at(0).facts.max_tokens, 16u);
+  }
+  for (const char* prompt : {"null", "[]", "{}", "3", "[-1]", "[[]]", "[1,\"a\"]", "[\"a\",1]", "[1.5]"}) {
+    const auto call = ParseCompletion(std::string(R"({"prompt":)") + prompt + "}", {});
+    ASSERT_FALSE(call) << prompt;
+    EXPECT_EQ(call.error().param, "prompt");
+  }
+  EXPECT_FALSE(ParseCompletion(R"({"prompt":["a","b"],"n":9})", {16}));
+}
+
+}  // namespace
+}  // namespace cyllm::openai

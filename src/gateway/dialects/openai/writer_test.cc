@@ -1,0 +1,172 @@
+#include "gateway/dialects/openai/writer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <boost/json.hpp>
+
+#include "gateway/dialects/openai/error.h"
+
+namespace cyllm::openai {
+namespace {
+
+namespace json = boost::json;
+
+Call MakeCall(const std::string& extra = "") {
+  return *ParseChat(R"({"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}])" + extra + "}",
+                    {});
+}
+
+Finished Finish(uint32_t choice, FinishReason reason = FinishReason::kStop) {
+  return {choice, reason, "", {7, 2, 5, 0}, {1, 10, 90}};
+}
+
+std::vector<json::value> Frames(const std::string& sse) {
+  std::vector<json::value> frames;
+  size_t at = 0;
+  while (at < sse.size()) {
+    const size_t end = sse.find("\n\n", at);
+    EXPECT_EQ(sse.substr(at, 6), "data: ");
+    const std::string data = sse.substr(at + 6, end - at - 6);
+    EXPECT_EQ(data.find('\n'), std::string::npos);
+    if (data != "[DONE]") frames.push_back(json::parse(data));
+    at = end + 2;
+  }
+  return frames;
+}
+
+TEST(ChunkWriterTest, AWholeStream) {
+  ChunkWriter writer(MakeCall(R"(,"n":2,"stream_options":{"include_usage":true})"), {"chatcmpl-1", 99, "t"});
+  std::string out;
+  writer.Start(out);
+  writer.Write(TextDelta{0, "He\"l\n", {1}, {}, {1, 5}}, out);
+  writer.Write(TextDelta{1, "", {1}, {}, {1, 0}}, out);  // shows nothing: no chunk
+  writer.Write(Finish(0), out);
+  writer.Write(Finish(1, FinishReason::kLength), out);
+  writer.End(out);
+  EXPECT_TRUE(out.ends_with("data: [DONE]\n\n"));
+  const auto frames = Frames(out);
+  ASSERT_EQ(frames.size(), 6u);
+  for (const json::value& frame : frames) {
+    EXPECT_EQ(frame.at("id"), "chatcmpl-1");
+    EXPECT_EQ(frame.at("object"), "chat.completion.chunk");
+    EXPECT_EQ(frame.at("created"), 99);
+    EXPECT_EQ(frame.at("model"), "m");
+  }
+  EXPECT_EQ(frames[0].at("choices").at(0).at("index"), 0);
+  EXPECT_EQ(frames[0].at("choices").at(0).at("delta"), (json::value{{"role", "assistant"}, {"content", ""}}));
+  EXPECT_EQ(frames[1].at("choices").at(0).at("index"), 1);
+  EXPECT_EQ(frames[2].at("choices").at(0).at("delta").at("content"), "He\"l\n");
+  EXPECT_TRUE(frames[2].at("usage").is_null());
+  EXPECT_TRUE(frames[2].at("choices").at(0).at("finish_reason").is_null());
+  EXPECT_EQ(frames[3].at("choices").at(0).at("finish_reason"), "stop");
+  EXPECT_TRUE(frames[3].at("choices").at(0).at("delta").as_object().empty());
+  EXPECT_EQ(frames[4].at("choices").at(0).at("finish_reason"), "length");
+  EXPECT_TRUE(frames[5].at("choices").as_array().empty());
+  EXPECT_EQ(frames[5].at("usage").at("prompt_tokens"), 7);  // once, for two choices
+  EXPECT_EQ(frames[5].at("usage").at("completion_tokens"), 10);
+  EXPECT_EQ(frames[5].at("usage").at("total_tokens"), 17);
+  EXPECT_EQ(frames[5].at("usage").at("prompt_tokens_details").at("cached_tokens"), 2);
+}
+
+TEST(ChunkWriterTest, NoUsageUnlessAsked) {
+  ChunkWriter writer(MakeCall(), {"x", 1, "t"});
+  std::string out;
+  writer.Start(out);
+  writer.Write(Finish(0), out);
+  writer.End(out);
+  EXPECT_EQ(out.find("usage"), std::string::npos);
+}
+
+TEST(ChunkWriterTest, LogprobsOfAToken) {
+  ChunkWriter writer(MakeCall(R"(,"logprobs":true,"top_logprobs":1)"), {"x", 1, "t"});
+  TextDelta delta{0, "é", {5}, {{5, "\xc3\xa9", -0.5f, {{6, "e", -1.5f, {}}}}}, {1, 2}};
+  std::string out;
+  writer.Write(delta, out);
+  const auto frames = Frames(out);
+  const json::value& entry = frames.at(0).at("choices").at(0).at("logprobs").at("content").at(0);
+  EXPECT_EQ(entry.at("token"), "é");
+  EXPECT_EQ(entry.at("logprob"), -0.5);
+  EXPECT_EQ(entry.at("bytes"), (json::value{195, 169}));
+  EXPECT_EQ(entry.at("top_logprobs").at(0).at("token"), "e");
+}
+
+TEST(ChunkWriterTest, CompletionChunks) {
+  const Call call = *ParseCompletion(R"({"model":"m","prompt":"p","stream":true})", {});
+  ChunkWriter writer(call, {"cmpl-1", 1, "t"});
+  std::string out;
+  writer.Start(out);
+  EXPECT_EQ(out, "");
+  writer.Write(TextDelta{0, "abc", {1}, {}, {1, 3}}, out);
+  const auto frames = Frames(out);
+  EXPECT_EQ(frames.at(0).at("object"), "text_completion");
+  EXPECT_EQ(frames.at(0).at("choices").at(0).at("text"), "abc");
+}
+
+TEST(BodyWriterTest, ChatBody) {
+  BodyWriter writer(MakeCall(), {"chatcmpl-1", 99, "trace"});
+  writer.Add(Accepted{7, 2, "w"});
+  writer.Add(TextDelta{0, "a", {1}, {}, {1, 1}});
+  writer.Add(TextDelta{0, "b", {2}, {}, {2, 2}});
+  writer.Add(Finish(0));
+  const json::value body = json::parse(writer.Body());
+  EXPECT_EQ(body.at("object"), "chat.completion");
+  EXPECT_EQ(body.at("choices").at(0).at("message"),
+            (json::value{{"role", "assistant"}, {"content", "ab"}, {"refusal", nullptr}}));
+  EXPECT_EQ(body.at("performance").at("trace_id"), "trace");
+  EXPECT_EQ(body.at("performance").at("ttft_ms"), 10.0);
+  EXPECT_EQ(body.at("performance").at("tps"), 50.0);  // 5 tokens in 100 ms
+}
+
+TEST(BodyWriterTest, ToolCallsAreJoined) {
+  BodyWriter writer(MakeCall(), {"x", 1, "t"});
+  writer.Add(ToolCallDelta{0, 0, "call_1", "f", "{\"a\"", {}, {}});
+  writer.Add(ToolCallDelta{0, 0, "", "", ":1}", {}, {}});
+  writer.Add(Finish(0, FinishReason::kToolCalls));
+  const json::value message = json::parse(writer.Body()).at("choices").at(0).at("message");
+  EXPECT_TRUE(message.at("content").is_null());
+  EXPECT_EQ(message.at("tool_calls").at(0).at("function").at("arguments"), "{\"a\":1}");
+  EXPECT_EQ(message.at("tool_calls").at(0).at("id"), "call_1");
+}
+
+TEST(BodyWriterTest, CompletionLogprobs) {
+  const Call call = *ParseCompletion(R"({"prompt":"p","logprobs":1})", {});
+  BodyWriter writer(call, {"x", 1, "t"});
+  writer.Add(TextDelta{0, "ab", {1}, {{1, "ab", -1, {{1, "ab", -1, {}}}}}, {1, 2}});
+  writer.Add(TextDelta{0, "c", {2}, {{2, "c", -2, {{2, "c", -2, {}}}}}, {2, 3}});
+  writer.Add(Finish(0));
+  const json::value logprobs = json::parse(writer.Body()).at("choices").at(0).at("logprobs");
+  EXPECT_EQ(logprobs.at("tokens"), (json::value{"ab", "c"}));
+  EXPECT_EQ(logprobs.at("text_offset"), (json::value{0, 2}));
+  EXPECT_EQ(logprobs.at("top_logprobs").at(1).at("c"), -2);
+}
+
+TEST(ErrorTest, Table) {
+  const std::tuple<Status, int, const char*, const char*> kTable[] = {
+      {InvalidArgument("m", "n"), 400, "invalid_request_error", ""},
+      {InvalidArgument("m", "", "context_length_exceeded"), 400, "invalid_request_error",
+       "context_length_exceeded"},
+      {InvalidArgument("m", "", "request_too_large"), 413, "invalid_request_error", "request_too_large"},
+      {MakeStatus(Code::kUnimplemented, "m"), 400, "invalid_request_error", "unsupported"},
+      {MakeStatus(Code::kNotFound, "m"), 404, "invalid_request_error", "model_not_found"},
+      {MakeStatus(Code::kResourceExhausted, "m"), 503, "unavailable_error", "server_overloaded"},
+      {MakeStatus(Code::kResourceExhausted, "m", "rate_limit_exceeded"), 429, "rate_limit_error",
+       "rate_limit_exceeded"},
+      {Unavailable("m"), 503, "unavailable_error", "unavailable"},
+      {MakeStatus(Code::kDeadlineExceeded, "m"), 504, "server_error", "timeout"},
+      {MakeStatus(Code::kInternal, "m"), 500, "server_error", "internal_error"},
+      {MakeStatus(Code::kUnauthenticated, "Invalid internal token"), 500, "server_error", "internal_error"},
+  };
+  for (const auto& [status, http, type, code] : kTable) {
+    const ApiError error = FromStatus(status);
+    EXPECT_EQ(error.http, http) << status.ToString();
+    EXPECT_EQ(error.type, type);
+    EXPECT_EQ(error.code, code);
+    const json::value body = json::parse(Body(error)).at("error");
+    EXPECT_EQ(body.as_object().size(), 4u);
+    EXPECT_EQ(body.at("message").as_string().find("token"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace cyllm::openai

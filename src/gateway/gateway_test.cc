@@ -1,0 +1,389 @@
+#include "gateway/gateway.h"
+
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <boost/json.hpp>
+
+#include "inference/fake_service.h"
+
+namespace cyllm {
+namespace {
+
+namespace json = boost::json;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+// A client of its own, blocking, with a deadline of 20 s on every read.
+class Client {
+ public:
+  explicit Client(const std::string& address) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+    const size_t colon = address.rfind(':');
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(static_cast<uint16_t>(std::stoi(address.substr(colon + 1))));
+    inet_pton(AF_INET, address.substr(0, colon).c_str(), &to.sin_addr);
+    const timeval limit{20, 0};
+    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+  }
+  ~Client() { Close(); }
+  void Close() {
+    if (fd_ >= 0) close(fd_);
+    fd_ = -1;
+  }
+  bool Send(std::string_view data) {
+    while (!data.empty()) {
+      const ssize_t n = send(fd_, data.data(), data.size(), MSG_NOSIGNAL);
+      if (n <= 0) return false;
+      data.remove_prefix(static_cast<size_t>(n));
+    }
+    return true;
+  }
+  // Reads until `mark` is in what was read (and not yet taken), or the end; takes it all up to and with the
+  // mark.
+  std::string Until(std::string_view mark) {
+    size_t at;
+    while ((at = data_.find(mark)) == std::string::npos) {
+      if (!Fill()) return std::exchange(data_, {});
+    }
+    std::string out = data_.substr(0, at + mark.size());
+    data_.erase(0, out.size());
+    return out;
+  }
+  // One response with a Content-Length.
+  std::string Response() {
+    std::string head = Until("\r\n\r\n");
+    const size_t at = head.find("Content-Length: ");
+    if (at == std::string::npos) return head;
+    const size_t length = std::stoul(head.substr(at + 16));
+    while (data_.size() < length && Fill()) {
+    }
+    head += data_.substr(0, length);
+    data_.erase(0, length);
+    return head;
+  }
+  std::string Rest() {
+    while (Fill()) {
+    }
+    return std::exchange(data_, {});
+  }
+
+ private:
+  bool Fill() {
+    char buffer[4096];
+    const ssize_t n = recv(fd_, buffer, sizeof buffer, 0);
+    if (n <= 0) return false;
+    data_.append(buffer, static_cast<size_t>(n));
+    return true;
+  }
+  int fd_;
+  std::string data_;
+};
+
+std::string Post(const std::string& path, const std::string& body, const std::string& headers = "") {
+  return "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + headers +
+         "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+}
+
+std::string Get(const std::string& path, const std::string& headers = "") {
+  return "GET " + path + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n";
+}
+
+constexpr char kChat[] = R"({"model":"m","messages":[{"role":"user","content":"hi"}]})";
+constexpr char kStream[] = R"({"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]})";
+
+json::value BodyOf(const std::string& response) {
+  return json::parse(response.substr(response.find("\r\n\r\n") + 4));
+}
+
+class GatewayTest : public testing::Test {
+ protected:
+  void Start(std::vector<Script> scripts, std::function<void(GatewayOptions&)> change = {}) {
+    service_ = std::make_shared<FakeService>(std::move(scripts));
+    Snapshot snapshot;
+    snapshot.models.push_back({.id = "org/m", .engine = "fake", .max_model_len = 512, .created = 7});
+    snapshot.ready = true;
+    service_->SetSnapshot(snapshot);
+    GatewayOptions options;
+    options.listen = "127.0.0.1:0";
+    if (change) change(options);
+    gateway_ = std::make_unique<Gateway>(options, pool_, service_);
+    const Status started = gateway_->Start();
+    ASSERT_TRUE(started.ok()) << started.message;
+  }
+  std::string Ask(const std::string& request) {
+    Client client(gateway_->address());
+    client.Send(request);
+    return client.Response();
+  }
+  static Script Answer() { return {TextAnswer({"Hel", "lo"}), {}, false}; }
+
+  IoPool pool_{2};
+  std::shared_ptr<FakeService> service_;
+  std::unique_ptr<Gateway> gateway_;
+};
+
+TEST_F(GatewayTest, WholeAnswer) {
+  Start({Answer()});
+  const std::string response = Ask(Post("/v1/chat/completions", kChat, "X-Request-Id: my-id\r\n"));
+  EXPECT_THAT(response, StartsWith("HTTP/1.1 200 OK\r\n"));
+  EXPECT_THAT(response, HasSubstr("X-Request-Id: my-id\r\n"));
+  const json::value body = BodyOf(response);
+  EXPECT_EQ(body.at("choices").at(0).at("message").at("content"), "Hello");
+  EXPECT_EQ(body.at("choices").at(0).at("finish_reason"), "stop");
+  EXPECT_EQ(body.at("usage").at("prompt_tokens"), 3);
+  EXPECT_EQ(body.at("model"), "m");
+  EXPECT_TRUE(body.at("performance").as_object().contains("ttft_ms"));
+  EXPECT_EQ(service_->seen().at(0).context.request_id, "my-id");
+}
+
+TEST_F(GatewayTest, StreamsWhatIsThereBeforeTheRest) {
+  Batch begin = TextAnswer({"Hel"});
+  begin.pop_back();  // Finished comes later
+  Start({{begin, {}, true}});
+  Client client(gateway_->address());
+  client.Send(Post("/v1/chat/completions", kStream));
+  const std::string head = client.Until("\r\n\r\n");
+  EXPECT_THAT(head, HasSubstr("Content-Type: text/event-stream"));
+  EXPECT_THAT(head, HasSubstr("Cache-Control: no-cache"));
+  EXPECT_THAT(head, HasSubstr("Transfer-Encoding: chunked"));
+  EXPECT_THAT(client.Until("\n\n"), HasSubstr(R"("delta":{"role":"assistant","content":""})"));
+  EXPECT_THAT(client.Until("\n\n"), HasSubstr(R"("delta":{"content":"Hel"})"));
+  ASSERT_TRUE(service_->WaitForRequests(1));
+  const auto seen = service_->seen().at(0);
+  seen.pipe->Push(Finished{});
+  seen.pipe->End(Status::Ok());
+  EXPECT_THAT(client.Until("\n\n"), HasSubstr(R"("delta":{},"logprobs":null,"finish_reason":"stop")"));
+  EXPECT_THAT(client.Until("\n\n"), HasSubstr("data: [DONE]"));
+  EXPECT_THAT(client.Until("0\r\n\r\n"), HasSubstr("0\r\n\r\n"));
+  client.Send(Get("/health"));  // the connection lives on
+  EXPECT_THAT(client.Response(), HasSubstr("200 OK"));
+}
+
+TEST_F(GatewayTest, RefusalBeforeAcceptedKeepsItsStatusInStreams) {
+  Start({{{}, Unavailable("all busy", "overloaded", std::chrono::seconds(3)), false}});
+  const std::string response = Ask(Post("/v1/chat/completions", kStream));
+  EXPECT_THAT(response, StartsWith("HTTP/1.1 503"));
+  EXPECT_THAT(response, HasSubstr("Retry-After: 3\r\n"));
+  EXPECT_EQ(BodyOf(response).at("error").at("code"), "overloaded");
+}
+
+TEST_F(GatewayTest, FailureMidStreamIsAnErrorEvent) {
+  Batch begin = TextAnswer({"Hel"});
+  begin.pop_back();
+  Start({{begin, Unavailable("the worker died"), false}});
+  Client client(gateway_->address());
+  client.Send(Post("/v1/chat/completions", kStream, "Connection: close\r\n"));
+  const std::string all = client.Rest();
+  EXPECT_THAT(all, HasSubstr(R"(data: {"error":{"message":"the worker died","type":"unavailable_error")"));
+  EXPECT_THAT(all, Not(HasSubstr("[DONE]")));
+  EXPECT_THAT(all, HasSubstr("0\r\n\r\n"));
+}
+
+TEST_F(GatewayTest, LongSilenceCommitsTheHeaderAndPings) {
+  Start({{{}, {}, true}}, [](GatewayOptions& o) {
+    o.header_commit = Millis(20);
+    o.sse_ping = Millis(20);
+  });
+  Client client(gateway_->address());
+  client.Send(Post("/v1/chat/completions", kStream));
+  EXPECT_THAT(client.Until("\r\n\r\n"), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(client.Until(": ping\n\n"), HasSubstr(": ping\n\n"));
+  EXPECT_THAT(client.Until(": ping\n\n"), HasSubstr(": ping\n\n"));
+  service_->seen().at(0).pipe->End(Unavailable("load failed"));
+  EXPECT_THAT(client.Until("}}\n\n"), HasSubstr("load failed"));
+}
+
+TEST_F(GatewayTest, HangupCancels) {
+  Start({{{}, {}, true}});
+  for (const char* body : {kStream, kChat}) {
+    const size_t before = service_->seen().size();
+    Client client(gateway_->address());
+    client.Send(Post("/v1/chat/completions", body));
+    ASSERT_TRUE(service_->WaitForRequests(before + 1));
+    client.Close();
+    EXPECT_TRUE(service_->WaitForDrop(before));
+  }
+}
+
+TEST_F(GatewayTest, DeadlineIs504) {
+  Start({{{}, {}, true}}, [](GatewayOptions& o) { o.request_timeout = Millis(30); });
+  EXPECT_THAT(Ask(Post("/v1/chat/completions", kChat)), StartsWith("HTTP/1.1 504"));
+  EXPECT_TRUE(service_->WaitForDrop(0));
+}
+
+TEST_F(GatewayTest, SeveralPromptsInOrder) {
+  Start({Answer()});
+  const json::value body =
+      BodyOf(Ask(Post("/v1/completions", R"({"model":"m","prompt":["a","b","c"],"max_tokens":5})")));
+  ASSERT_EQ(body.at("choices").as_array().size(), 3u);
+  for (uint64_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(body.at("choices").at(i).at("index").to_number<uint64_t>(), i);
+    EXPECT_EQ(body.at("choices").at(i).at("text"), "Hello");
+  }
+  EXPECT_EQ(body.at("usage").at("prompt_tokens"), 9);
+  EXPECT_EQ(body.at("usage").at("completion_tokens"), 6);
+}
+
+TEST_F(GatewayTest, TokensGuardInferenceAndModels) {
+  Start({Answer()}, [](GatewayOptions& o) { o.api_tokens = {"secret"}; });
+  for (const char* headers : {"", "Authorization: Bearer wrong\r\n", "Authorization: secret\r\n"}) {
+    const std::string response = Ask(Post("/v1/chat/completions", kChat, headers));
+    EXPECT_THAT(response, StartsWith("HTTP/1.1 401"));
+    EXPECT_THAT(response, HasSubstr("WWW-Authenticate: Bearer"));
+    EXPECT_EQ(BodyOf(response).at("error").at("type"), "authentication_error");
+  }
+  EXPECT_THAT(Ask(Get("/v1/models")), StartsWith("HTTP/1.1 401"));
+  EXPECT_THAT(Ask(Get("/health")), StartsWith("HTTP/1.1 200"));
+  EXPECT_TRUE(service_->seen().empty());
+  EXPECT_THAT(Ask(Post("/v1/chat/completions", kChat, "Authorization: bearer secret\r\n")),
+              StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(Ask(Get("/v1/models", "X-Api-Key: secret\r\n")), StartsWith("HTTP/1.1 200"));
+}
+
+TEST_F(GatewayTest, Models) {
+  Start({});
+  const json::value list = BodyOf(Ask(Get("/v1/models")));
+  EXPECT_EQ(list.at("data").at(0).at("id"), "org/m");
+  for (const char* path : {"/v1/models/org/m", "/v1/models/org%2Fm", "/models/org/m"}) {
+    const json::value one =
+        BodyOf(Ask(Get(path == std::string("/models/org/m") ? "/v1/models/org/m" : path)));
+    EXPECT_EQ(one.at("id"), "org/m");
+    EXPECT_EQ(one.at("max_model_len"), 512);
+  }
+  const std::string missing = Ask(Get("/v1/models/nope"));
+  EXPECT_THAT(missing, StartsWith("HTTP/1.1 404"));
+  EXPECT_EQ(BodyOf(missing).at("error").at("code"), "model_not_found");
+}
+
+TEST_F(GatewayTest, ReadyFollowsTheService) {
+  Start({});
+  EXPECT_THAT(Ask(Get("/ready")), StartsWith("HTTP/1.1 200"));
+  Snapshot snapshot;
+  snapshot.not_ready_reasons = {"no worker"};
+  service_->SetSnapshot(snapshot);
+  const std::string response = Ask(Get("/ready"));
+  EXPECT_THAT(response, StartsWith("HTTP/1.1 503"));
+  EXPECT_EQ(BodyOf(response).at("reasons").at(0), "no worker");
+  EXPECT_THAT(Ask(Get("/health")), StartsWith("HTTP/1.1 200"));
+}
+
+TEST_F(GatewayTest, WrongPathsAndMethods) {
+  Start({});
+  EXPECT_THAT(Ask(Get("/nope")), StartsWith("HTTP/1.1 404"));
+  const std::string method = Ask(Get("/v1/chat/completions"));
+  EXPECT_THAT(method, StartsWith("HTTP/1.1 405"));
+  EXPECT_THAT(method, HasSubstr("Allow: POST"));
+  EXPECT_THAT(Ask(Post("/health", "{}")), StartsWith("HTTP/1.1 405"));
+  Client client(gateway_->address());
+  client.Send("HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n" + Get("/ready"));
+  EXPECT_THAT(client.Until("\r\n\r\n"), HasSubstr("Content-Length: 15"));
+  EXPECT_THAT(client.Response(), HasSubstr("ready"));  // and no body came between
+}
+
+TEST_F(GatewayTest, MalformedRequestsAreAnswered) {
+  Start({}, [](GatewayOptions& o) {
+    o.max_header_bytes = 1024;
+    o.max_body_bytes = 1000;
+  });
+  EXPECT_THAT(Ask("garbage\r\n\r\n"), StartsWith("HTTP/1.1 400"));
+  EXPECT_THAT(Ask(Get("/health", "X: " + std::string(5000, 'x') + "\r\n")), StartsWith("HTTP/1.1 431"));
+  EXPECT_THAT(Ask(Post("/v1/chat/completions", "{")), StartsWith("HTTP/1.1 400"));
+  EXPECT_THAT(Ask("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: "
+                  "text/plain\r\nContent-Length: 2\r\n\r\n{}"),
+              StartsWith("HTTP/1.1 400"));
+  const std::string large =
+      Ask("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n");
+  EXPECT_THAT(large, StartsWith("HTTP/1.1 413"));
+  EXPECT_EQ(BodyOf(large).at("error").at("code"), "request_too_large");
+  std::string chunked = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (int i = 0; i < 3; ++i) chunked += "1f4\r\n" + std::string(500, 'x') + "\r\n";
+  EXPECT_THAT(Ask(chunked + "0\r\n\r\n"), StartsWith("HTTP/1.1 413"));
+}
+
+TEST_F(GatewayTest, SlowRequestsAreCutOff) {
+  Start({}, [](GatewayOptions& o) {
+    o.header_timeout = Millis(30);
+    o.body_timeout = Millis(30);
+  });
+  EXPECT_THAT(Ask("GET /health HT"), StartsWith("HTTP/1.1 408"));
+  EXPECT_THAT(Ask("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"),
+              StartsWith("HTTP/1.1 408"));
+}
+
+TEST_F(GatewayTest, ExpectContinue) {
+  Start({Answer()});
+  Client client(gateway_->address());
+  const std::string body = kChat;
+  client.Send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: " +
+              std::to_string(body.size()) + "\r\n\r\n");
+  EXPECT_THAT(client.Until("\r\n\r\n"), StartsWith("HTTP/1.1 100"));
+  client.Send(body);
+  EXPECT_THAT(client.Response(), StartsWith("HTTP/1.1 200"));
+}
+
+TEST_F(GatewayTest, PipelinedRequestsAreAnsweredInOrder) {
+  Start({Answer()});
+  Client client(gateway_->address());
+  client.Send(Post("/v1/chat/completions", kChat) + Get("/health") + Post("/v1/chat/completions", kChat));
+  EXPECT_THAT(client.Response(), HasSubstr("Hello"));
+  EXPECT_THAT(client.Response(), HasSubstr("\"ok\""));
+  EXPECT_THAT(client.Response(), HasSubstr("Hello"));
+}
+
+TEST_F(GatewayTest, Http10GetsNoChunks) {
+  Start({Answer()});
+  Client client(gateway_->address());
+  const std::string body = kStream;
+  client.Send("POST /v1/chat/completions HTTP/1.0\r\nContent-Length: " + std::to_string(body.size()) +
+              "\r\n\r\n" + body);
+  const std::string all = client.Rest();
+  EXPECT_THAT(all, Not(HasSubstr("chunked")));
+  EXPECT_THAT(all, testing::EndsWith("data: [DONE]\n\n"));
+}
+
+TEST_F(GatewayTest, DrainFinishesWhatRuns) {
+  Start({{{}, {}, true}});
+  Client busy(gateway_->address()), idle(gateway_->address());
+  idle.Send(Get("/health"));
+  EXPECT_THAT(idle.Response(), StartsWith("HTTP/1.1 200"));
+  busy.Send(Post("/v1/chat/completions", kChat));
+  ASSERT_TRUE(service_->WaitForRequests(1));
+  std::thread drain([&] { EXPECT_TRUE(gateway_->Drain(Clock::now() + std::chrono::seconds(20))); });
+  EXPECT_EQ(idle.Rest(), "");  // closed
+  for (Event& event : Answer().events) service_->seen().at(0).pipe->Push(event);
+  service_->seen().at(0).pipe->End(Status::Ok());
+  const std::string response = busy.Response();
+  EXPECT_THAT(response, HasSubstr("Hello"));
+  EXPECT_THAT(response, HasSubstr("Connection: close"));
+  drain.join();
+}
+
+TEST_F(GatewayTest, StopEndsStreams) {
+  Start({{{}, {}, true}});
+  Client client(gateway_->address());
+  client.Send(Post("/v1/chat/completions", kStream));
+  ASSERT_TRUE(service_->WaitForRequests(1));
+  gateway_->Stop();
+  EXPECT_TRUE(service_->WaitForDrop(0));
+}
+
+TEST_F(GatewayTest, ListenErrorNamesTheAddress) {
+  Start({});
+  GatewayOptions options;
+  options.listen = gateway_->address();
+  Gateway second(options, pool_, service_);
+  const Status status = second.Start();
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(status.message, HasSubstr(gateway_->address()));
+}
+
+}  // namespace
+}  // namespace cyllm
