@@ -1,6 +1,6 @@
 // What the coordinator and the worker say about themselves over HTTP: GET /health and /healthz (alive),
 // /ready (can answer a request), /metrics. On a thread of its own, so that it answers while everything else
-// is busy; one answer per connection. No token: nothing here is secret, and probes carry none.
+// is busy. No token: nothing here is secret, and probes carry none.
 #pragma once
 
 #include <functional>
@@ -19,7 +19,7 @@ class StatusHttp {
   ~StatusHttp();  // Stop()
 
   Status Start(const std::string& listen);   // host:port; port 0: any free one
-  const std::string& address() const;        // "127.0.0.1:41234", after Start
+  std::string address() const;               // "127.0.0.1:41234", after Start
   void SayNotReady(const std::string& why);  // from now on, whatever `describe` says; thread-safe
   void Stop();
 
