@@ -59,6 +59,34 @@ def registry(**models: dict) -> str:
     return json.dumps({name: {"model_path": "none", "engine": "echo"} | options for name, options in models.items()})
 
 
+@pytest.fixture
+def worker(start):
+    """worker(options, ..., env=...): a worker with the echo model `default` of these options."""
+
+    def begin(options: dict | None = None, *args, env: dict | None = None, **kw) -> Process:
+        kw.setdefault("expect", ("worker", "worker-http"))
+        return start("worker", "--port", "0", "--health-port", "0", "--engine", "echo", *args,
+                     env={"CY_LLM_MODEL_REGISTRY": registry(default=options or {})} | (env or {}), **kw)  # fmt: skip
+
+    return begin
+
+
+@pytest.fixture
+def coordinator(start):
+    """coordinator(address, ..., env=...): a coordinator of these workers."""
+
+    def begin(*workers: str, args=(), ready: bool = True, **kw) -> Process:
+        kw.setdefault("expect", ("coordinator", "coordinator-http"))
+        process = start("coordinator", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
+                        "--workers", ",".join(workers) or "none", *args, **kw)  # fmt: skip
+        if ready:
+            url = process.address("coordinator-http")
+            wait_until(lambda: httpx.get(url + "/ready").status_code == 200, what="the coordinator to be ready")
+        return process
+
+    return begin
+
+
 class Chain:
     """A gateway, a coordinator and workers on echo, each a process of its own."""
 

@@ -9,7 +9,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <cstring>
+#include <random>
 
 #include "async/scope.h"
 #include "base/log.h"
@@ -44,6 +46,17 @@ Status CheckToken(const grpc::CallbackServerContext& context, const std::string&
     return Status::Ok();
   }
   return MakeStatus(Code::kUnauthenticated, "Invalid internal token");
+}
+
+// A random UUID (version 4).
+std::string NewTraceId() {
+  std::random_device random;
+  const auto word = [&] { return static_cast<uint32_t>(random()); };
+  const uint32_t a = word(), b = word(), c = word(), d = word();
+  char text[37];
+  std::snprintf(text, sizeof(text), "%08x-%04x-4%03x-%04x-%04x%08x", a, b >> 16, b & 0xfff,
+                0x8000 | (c >> 18), c & 0xffff, d);
+  return text;
 }
 
 template <class In, class Out>
@@ -116,7 +129,7 @@ struct GrpcServer::Impl {
         return reactor;
       }
       Post(impl_.control_pool.At(0), [this, reactor, request, reply] {
-        reply->set_trace_id(request->trace_id());
+        reply->set_trace_id(request->trace_id().empty() ? NewTraceId() : request->trace_id());
         reply->set_command(request->command() + "_response");
         const std::map<std::string, std::string> payload(request->payload().begin(),
                                                          request->payload().end());
