@@ -70,7 +70,13 @@ typedef struct cyllm_host {
   uint64_t (*now_ns)(void* ctx); /* CLOCK_MONOTONIC */
 } cyllm_host;
 
-enum { CYLLM_KIND_CHAT = 0, CYLLM_KIND_TEXT = 1, CYLLM_KIND_TOKENS = 2, CYLLM_KIND_EMBED = 3, CYLLM_KIND_RERANK = 4 };
+enum {
+  CYLLM_KIND_CHAT = 0,
+  CYLLM_KIND_TEXT = 1,
+  CYLLM_KIND_TOKENS = 2,
+  CYLLM_KIND_EMBED = 3,
+  CYLLM_KIND_RERANK = 4
+};
 
 /* Bits; also of RequestFacts.needs and ModelInfo.capabilities. */
 enum {
@@ -146,20 +152,25 @@ typedef struct cyllm_request {
   int64_t seed;
   uint32_t credit; /* events the host will take; a request without credit is not scheduled */
   uint32_t parallel_tool_calls;
-  const cyllm_sampling* sampling; /* never NULL */
+  const cyllm_sampling* sampling;    /* never NULL */
   const cyllm_resume_choice* resume; /* n entries, or NULL */
 } cyllm_request;
 
 enum {
-  CYLLM_EVENT_ACCEPTED = 0,   /* first event of every request that is not refused */
-  CYLLM_EVENT_TEXT = 1,       /* costs one credit, as do the next two */
+  CYLLM_EVENT_ACCEPTED = 0, /* first event of every request that is not refused */
+  CYLLM_EVENT_TEXT = 1,     /* costs one credit, as do the next two */
   CYLLM_EVENT_REASONING = 2,
   CYLLM_EVENT_TOOL_CALL = 3,
-  CYLLM_EVENT_FINISHED = 4,   /* once per choice */
-  CYLLM_EVENT_END = 5         /* the terminal event: exactly one per submitted request, also after cancel */
+  CYLLM_EVENT_FINISHED = 4, /* once per choice */
+  CYLLM_EVENT_END = 5       /* the terminal event: exactly one per submitted request, also after cancel */
 };
 
-enum { CYLLM_FINISH_STOP = 0, CYLLM_FINISH_LENGTH = 1, CYLLM_FINISH_TOOL_CALLS = 2, CYLLM_FINISH_CONTENT_FILTER = 3 };
+enum {
+  CYLLM_FINISH_STOP = 0,
+  CYLLM_FINISH_LENGTH = 1,
+  CYLLM_FINISH_TOOL_CALLS = 2,
+  CYLLM_FINISH_CONTENT_FILTER = 3
+};
 
 /* Cumulative per choice, this event included. */
 typedef struct cyllm_offsets {
@@ -244,9 +255,9 @@ typedef struct cyllm_engine_api {
   const char* name;    /* static, zero-terminated */
   const char* version; /* of the plugin and its library, for logs */
 
-  /* Blocks for as long as loading takes; the host calls it on a thread of its own. `config_json` is an object:
-   * "model": {"id", "path" (a local file, may be absent), ...the registry entry's other keys}, "threads".
-   * Returns NULL and fills `error` on failure. */
+  /* Blocks for as long as loading takes; the host calls it on a thread of its own. `config_json` is an
+   * object: "model": {"id", "path" (a local file, may be absent), ...the registry entry's other keys},
+   * "threads". Returns NULL and fills `error` on failure. */
   cyllm_engine* (*create)(cyllm_str config_json, const cyllm_callbacks* callbacks, cyllm_progress_fn progress,
                           void* progress_ctx, cyllm_error* error);
 

@@ -1,0 +1,96 @@
+# shellcheck shell=bash
+# ./cy-llm test: builds and passes all tests. The last line is "N passed, N failed".
+
+RESULTS=$BUILD/test-results
+
+# part NAME CMD...: runs CMD with its output in a log; a failure is shown, remembered, and the next part begins.
+part() {
+  local name=$1 log begin=$SECONDS
+  shift
+  log=$LOGS/test-$name.log
+  mkdir -p "$LOGS" "$RESULTS/$name"
+  if "$@" </dev/null 2>&1 | show_progress "$name" "$log"; then
+    say "$name: ok, $((SECONDS - begin)) s"
+    return
+  fi
+  say "$name: FAILED after $((SECONDS - begin)) s. The end of $log:"
+  tail -n 60 "$log" | sed 's/^/    /'
+  # Test programs leave their own results; what ends without any must count all the same.
+  if ! grep -qs '<failure\|<error' "$RESULTS/$name"/*.xml; then
+    say "see $log" >"$RESULTS/$name.broken"
+  fi
+}
+
+# unit_tests NAME PRESET [-D...]: GoogleTest programs, run by CTest.
+unit_tests() {
+  local name=$1 preset=$2
+  shift 2
+  build_tree "$preset" all "$@" || return 1
+  GTEST_OUTPUT="xml:$RESULTS/$name/" ctest --test-dir "$BUILD/$preset" --output-on-failure -j "$(nproc)"
+}
+
+python_environment() {
+  local venv=$BUILD/venv
+  if [[ ! -f $venv/done ]] || ! cmp -s "$ROOT/tests/requirements.txt" "$venv/done"; then
+    rm -rf "$venv"
+    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet -r "$ROOT/tests/requirements.txt" || return 1
+    cp "$ROOT/tests/requirements.txt" "$venv/done"
+  fi
+}
+
+# process_tests NAME [pytest options]
+process_tests() {
+  local name=$1
+  shift
+  CY_LLM_BIN=$BINARY "$BUILD/venv/bin/python" -m pytest "$ROOT/tests" --rootdir "$ROOT/tests" \
+    --junitxml "$RESULTS/$name/pytest.xml" "$@"
+}
+
+static_checks() {
+  "$ROOT/tools/check_layers.py" || return 1
+  check_format --check
+}
+
+cy_test() {
+  local asan=1 tsan=0 containers=0 long=0 only=''
+  while (($#)); do
+    case $1 in
+      --all) tsan=1 containers=1 long=1 ;;
+      --asan) only=asan ;;
+      --tsan) only=tsan ;;
+      --containers) only=containers ;;
+      *) die "test: unknown option '$1'; known: --asan, --tsan, --containers, --all" ;;
+    esac
+    shift
+  done
+  if [[ -n $only ]]; then asan=0 tsan=0 containers=0; fi
+  case $only in asan) asan=1 ;; tsan) tsan=1 ;; containers) containers=1 ;; esac
+
+  rm -rf "$RESULTS"
+  mkdir -p "$RESULTS"
+  step "packages" "the packages above could not be installed" install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_TEST[@]}"
+  if [[ -z $only ]]; then
+    part static static_checks
+    part unit unit_tests unit release
+    if [[ -x $BINARY ]]; then
+      local model=''
+      step "model" "the model could not be fetched: check the network" fetch_model
+      model=$(<"$RESULTS/model")
+      export CY_TEST_MODEL=$model
+      step "python" "the packages of tests/requirements.txt could not be installed" python_environment
+      part unit-model ctest --test-dir "$BUILD/release" -R 'engine_llama_cpp' --output-on-failure
+      if ((long)); then part process process_tests process; else part process process_tests process -m 'not long'; fi
+    fi
+  fi
+  if ((asan)); then part asan unit_tests asan asan; fi
+  if ((tsan)); then part tsan unit_tests tsan tsan; fi
+  if ((containers)); then
+    load packages build containers
+    part containers cy_containers
+  fi
+  "$ROOT/tools/sum_results.py" "$RESULTS"
+}
+
+fetch_model() {
+  "$BINARY" pull smollm2 | tail -n 1 >"$RESULTS/model" && [[ -s $RESULTS/model ]]
+}
