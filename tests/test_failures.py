@@ -1,0 +1,207 @@
+"""Processes that die, hang and come back, under load."""
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import openai
+import pytest
+
+from conftest import client, registry
+from support.process import wait_until
+from test_chain import healthy, metric, user
+
+
+def inflight(worker) -> float:
+    return metric(worker.address("worker-http"), "worker_inflight_requests")
+
+
+def both(c):
+    wait_until(lambda: healthy(c) == 2, what="both workers")
+
+
+def test_a_worker_killed_before_the_first_token_costs_no_request(chain):
+    slow = registry(default={"ttft_ms": 700})
+    c = chain(slow, slow)
+    both(c)
+    api = c.client()
+
+    def ask(n):
+        return api.chat.completions.create(model="default", messages=user(f"request {n}")).choices[0].message.content
+
+    with ThreadPoolExecutor(32) as pool:
+        answers = [pool.submit(ask, n) for n in range(32)]
+        wait_until(lambda: all(inflight(w) > 4 for w in c.workers), limit=20, what="both workers to be busy")
+        os.kill(c.workers[0].pid, signal.SIGKILL)
+        assert [a.result() for a in answers] == [f"request {n}" for n in range(32)]
+
+
+def test_a_worker_killed_in_mid_stream_is_an_error_and_no_silence(chain):
+    c = chain(registry(default={"itl_ms": 30}))
+    seen = 0
+    with pytest.raises(openai.APIError):
+        for _ in c.client().chat.completions.create(model="default", messages=user("x"), max_tokens=10_000, stream=True):
+            seen += 1
+            if seen == 5:
+                c.workers[0].kill()
+
+
+def test_a_killed_worker_comes_back_by_itself(chain):
+    c = chain(registry(default={}))
+    port = int(c.workers[0].address("worker").rsplit(":", 1)[1])
+    c.workers[0].kill()
+    c.wait_ready(False)
+    c.add_worker(registry(default={}), port)
+    c.wait_ready()
+    assert c.client().chat.completions.create(model="default", messages=user("back")).choices[0].message.content == "back"
+
+
+def test_a_stopped_worker_is_left_out_after_a_bounded_silence(chain):
+    slow = registry(default={"ttft_ms": 300})
+    c = chain(slow, slow)
+    both(c)
+    api = c.client()
+    with ThreadPoolExecutor(8) as pool:
+        answers = [
+            pool.submit(api.chat.completions.create, model="default", messages=user(f"n {n}"), max_tokens=2) for n in range(8)
+        ]
+        wait_until(lambda: all(inflight(w) > 0 for w in c.workers), what="both workers to be busy")
+        c.workers[0].signal(signal.SIGSTOP)
+        for n, answer in enumerate(answers):
+            assert answer.result(60).choices[0].message.content == f"n {n}"
+    wait_until(lambda: healthy(c) == 1, limit=30, what="the stopped worker to be left out")
+    begin = time.monotonic()
+    for n in range(4):
+        assert api.chat.completions.create(model="default", messages=user("x"), max_tokens=1).choices[0].message.content == "x"
+    assert time.monotonic() - begin < 20
+    c.workers[0].signal(signal.SIGCONT)
+    both(c)
+
+
+def test_an_engine_that_crashes_its_process(chain):
+    c = chain(registry(default={"crash_after": 0}), registry(default={}))
+    both(c)
+    for n in range(4):
+        answer = c.client().chat.completions.create(model="default", messages=user(f"n {n}")).choices[0].message.content
+        assert answer == f"n {n}"
+    assert c.workers[0].wait_exit(20) != 0
+
+
+def test_a_killed_coordinator_is_an_error_then_a_new_one_is_found(chain, start):
+    c = chain(registry(default={"itl_ms": 30}))
+    address, http = c.coordinator.address("coordinator"), c.coordinator.address("coordinator-http")
+    seen = 0
+    with pytest.raises(openai.APIError):
+        for _ in c.client().chat.completions.create(model="default", messages=user("x"), max_tokens=10_000, stream=True):
+            seen += 1
+            if seen == 5:
+                c.coordinator.kill()
+    c.wait_ready(False)
+    with pytest.raises(openai.InternalServerError):
+        c.client().chat.completions.create(model="default", messages=user("x"))
+    wait_until(lambda: inflight(c.workers[0]) == 0, limit=20, what="the worker to drop the lost request")
+    start("coordinator", "--listen", address, "--http-listen", http.removeprefix("http://"),
+          "--workers", c.workers[0].address("worker"), expect=("coordinator",))  # fmt: skip
+    c.wait_ready()
+    assert c.client().chat.completions.create(model="default", messages=user("x"), max_tokens=1)
+
+
+def test_a_second_coordinator_stands_in(start, worker, coordinator):
+    behind = worker({"ttft_ms": 300})
+    pair = [coordinator(behind.address("worker")) for _ in range(2)]
+    addresses = ",".join(p.address("coordinator") for p in pair)
+    url = start("gateway", "--listen", "127.0.0.1:0", env={"COORDINATOR_GRPC_ADDR": addresses}).address("gateway")
+    wait_until(lambda: httpx.get(url + "/ready").status_code == 200, what="/ready")
+    api = client(url)
+    # Both must be connected, or there is nobody to stand in.
+    counts = lambda: [metric(p.address("coordinator-http"), "coordinator_inference_requests_total") for p in pair]  # noqa: E731
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(api.chat.completions.create, model="default", messages=user(f"n {n}")) for n in range(8)]
+        wait_until(lambda: counts()[0] == 8 and inflight(behind) == 8, what="the first coordinator to be asked")
+        pair[0].kill()
+        assert [a.result(60).choices[0].message.content for a in answers] == [f"n {n}" for n in range(8)]
+    assert metric(pair[1].address("coordinator-http"), "coordinator_inference_requests_total") == 8
+
+
+def test_a_worker_that_drains_lets_its_requests_end_and_gets_no_new_ones(chain):
+    slow = registry(default={"itl_ms": 40})
+    c = chain(slow, slow)
+    both(c)
+    api, results, begun = c.client(), {}, threading.Semaphore(0)
+
+    def ask(n):
+        text = ""
+        for i, chunk in enumerate(api.chat.completions.create(model="default", messages=user("w"), max_tokens=30, stream=True)):
+            text += chunk.choices[0].delta.content or ""
+            if i == 2:
+                begun.release()
+        results[n] = text
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(6)]
+    for t in threads:
+        t.start()
+    for _ in threads:
+        assert begun.acquire(timeout=30)
+    c.workers[0].signal(signal.SIGTERM)
+    c.workers[0].wait_log("SIGTERM")
+    wait_until(lambda: healthy(c) == 1, limit=20, what="the draining worker to be left out")
+    assert api.chat.completions.create(model="default", messages=user("new"), max_tokens=1).choices[0].message.content == "new"
+    for t in threads:
+        t.join(60)
+    assert results == {n: " ".join(["w"] * 30) for n in range(6)}
+    assert c.workers[0].wait_exit(30) == 0
+
+
+@pytest.mark.parametrize("kind", ["gateway", "coordinator"])
+def test_sigterm_lets_streams_end_first(chain, kind):
+    c = chain(registry(default={"itl_ms": 40}))
+    process, text = getattr(c, kind), ""
+    stream = c.client().chat.completions.create(model="default", messages=user("w"), max_tokens=30, stream=True)
+    for i, chunk in enumerate(stream):
+        text += chunk.choices[0].delta.content or ""
+        if i == 3:
+            process.signal(signal.SIGTERM)
+    assert text == " ".join(["w"] * 30)
+    assert process.wait_exit(30) == 0
+
+
+def test_client_errors_mark_no_worker_unhealthy(chain):
+    c = chain(registry(default={}))
+    for _ in range(50):
+        assert httpx.post(c.url + "/v1/chat/completions", json={"model": "nope", "messages": user("x")}).status_code == 404
+        assert httpx.post(c.url + "/v1/chat/completions", json={"model": "default"}).status_code == 400
+    assert healthy(c) == 1
+    assert c.client().chat.completions.create(model="default", messages=user("x"))
+
+
+def test_clients_that_read_nothing_do_not_hold_up_others(chain):
+    c = chain(registry(default={}))
+    import json
+    import socket
+
+    host, port = c.url.removeprefix("http://").split(":")
+    body = json.dumps({"model": "default", "messages": user("word " * 50), "max_tokens": 2_000_000, "stream": True}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    silent = []
+    for _ in range(8):
+        s = socket.create_connection((host, int(port)))
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.sendall(head % len(body) + body)
+        silent.append(s)
+    wait_until(lambda: inflight(c.workers[0]) == 8, what="the silent clients' requests")
+    for n in range(5):
+        done = c.client().chat.completions.create(model="default", messages=user(f"n {n}"))
+        assert done.choices[0].message.content == f"n {n}"
+    for process in (c.gateway, c.coordinator, c.workers[0]):
+        assert rss_mb(process.pid) < 400
+    for s in silent:
+        s.close()
+    wait_until(lambda: inflight(c.workers[0]) == 0, limit=20, what="their end")
+
+
+def rss_mb(pid: int) -> float:
+    with open(f"/proc/{pid}/status") as f:
+        return next(float(line.split()[1]) / 1024 for line in f if line.startswith("VmRSS"))
