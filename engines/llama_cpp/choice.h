@@ -1,0 +1,65 @@
+// One choice of a request: a sequence while it runs.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "llama_cpp/output.h"
+#include "llama_cpp/request.h"
+#include "llama_cpp/sampler.h"
+#include "llama_cpp/vocabulary.h"
+
+namespace cyllm::llama {
+
+// Not thread-safe; owned by the scheduler. The request and the vocabulary outlive it.
+class Choice {
+ public:
+  Choice(const Request& request, uint32_t index, const Vocabulary& vocabulary);
+
+  uint32_t index() const { return index_; }
+  const Request& request() const { return request_; }
+
+  // Tokens that the sequence is to hold, prompt first, and how many of them it does.
+  uint32_t length() const { return static_cast<uint32_t>(request_.prompt.size() + tokens_.size()); }
+  uint32_t computed() const { return computed_; }
+  uint32_t missing() const { return length() - computed_; }
+  bool prefilling() const { return missing() > 1 || tokens_.empty(); }
+  Token at(uint32_t position) const;
+  void Computed(uint32_t tokens) { computed_ += tokens; }
+
+  // `logits` of the last token: chooses the next one.
+  void Next(std::span<float> logits, TimePoint now);
+
+  bool finished() const { return reason_.has_value(); }
+  void Finish(uint32_t reason);
+  uint32_t reason() const { return reason_.value_or(CYLLM_FINISH_STOP); }
+  uint32_t generated() const { return generated_; }
+  Output& output() { return output_; }
+
+  void Started(TimePoint now) { started_ = started_ ? started_ : now; }
+  double queue_ms() const { return Since(request_.submitted, started_); }
+  double ttft_ms() const { return Since(request_.submitted, first_); }
+  double decode_ms() const { return first_ ? Since(*first_, last_) : 0; }
+
+ private:
+  static double Since(TimePoint from, std::optional<TimePoint> to) {
+    return to ? std::chrono::duration<double, std::milli>(*to - from).count() : 0;
+  }
+  std::span<const Token> Banned();
+
+  const Request& request_;
+  const uint32_t index_;
+  const Vocabulary& vocabulary_;
+  Sampler sampler_;
+  Output output_;
+  std::vector<Token> tokens_;  // generated, to be computed
+  std::vector<Token> banned_;
+  uint32_t computed_ = 0;
+  uint32_t generated_ = 0;  // with the one that ended it
+  std::optional<uint32_t> reason_;
+  std::optional<TimePoint> started_, first_, last_;
+};
+
+}  // namespace cyllm::llama

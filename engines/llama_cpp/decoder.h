@@ -1,0 +1,52 @@
+// What the scheduler needs of a model's compute: the seam under which llama.cpp stands, and a scripted fake
+// in tests.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace cyllm::llama {
+
+using Token = int32_t;
+
+// One token of one sequence in a step.
+struct Row {
+  uint32_t sequence;  // 0 .. max_sequences() - 1, ascending within a batch
+  uint32_t position;
+  Token token;
+  bool logits;  // wanted after the step
+};
+
+enum class DecodeResult {
+  kOk,
+  kAborted,  // `abort` was seen: what the step's sequences hold is not known
+  kFailed,   // the same; retrying would not help
+};
+
+// Owned and called by one thread.
+class Decoder {
+ public:
+  virtual ~Decoder() = default;
+
+  virtual uint32_t max_sequences() const = 0;
+  virtual uint32_t max_length() const = 0;  // tokens in one sequence
+  virtual uint32_t vocabulary() const = 0;
+  virtual bool can_copy() const = 0;  // whether Copy and a Truncate in the middle work with this model
+
+  // Computes a batch; blocks for as long as that takes. Positions of a sequence follow on what it holds.
+  // Gives up soon after `abort` becomes true.
+  virtual DecodeResult Decode(std::span<const Row> rows, const std::atomic<bool>& abort) = 0;
+
+  // Of the last batch's row `i`, which wanted them. Valid until the next call; the caller may change them.
+  virtual std::span<float> Logits(size_t i) = 0;
+
+  // Forgets what the sequence holds from `position` on.
+  virtual void Truncate(uint32_t sequence, uint32_t position) = 0;
+
+  // `to`, until now empty, then holds what `from` holds.
+  virtual void Copy(uint32_t from, uint32_t to) = 0;
+};
+
+}  // namespace cyllm::llama

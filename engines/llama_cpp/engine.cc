@@ -1,0 +1,231 @@
+#include "llama_cpp/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "sdk/engine.hpp"
+
+namespace cyllm::llama {
+
+namespace {
+
+cyllm_error MakeError(int32_t code, std::string_view message, std::string_view reason) {
+  cyllm_error error{};
+  error.size = sizeof error;
+  sdk::Fail(&error, code, message, reason);
+  return error;
+}
+
+}  // namespace
+
+Engine::Engine(Decoder& decoder, const Vocabulary& vocabulary, const ChatTemplate& chat, EngineLimits limits,
+               const cyllm_callbacks& callbacks)
+    : decoder_(decoder),
+      vocabulary_(vocabulary),
+      chat_(chat),
+      callbacks_(callbacks),
+      max_requests_(decoder.max_sequences() + limits.max_waiting),
+      scheduler_(decoder, vocabulary, limits.prefill_chunk, [] { return std::chrono::steady_clock::now(); }),
+      preparing_([this] { Prepare(); }),
+      computing_([this] { Run(); }) {}
+
+Engine::~Engine() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    abort_ = true;
+  }
+  prompt_came_.notify_all();
+  mail_came_.notify_all();
+  preparing_.join();
+  computing_.join();
+}
+
+int32_t Engine::Submit(const cyllm_request& in, cyllm_error* error) {
+  const auto overloaded = [&] {
+    return sdk::Fail(error, CYLLM_RESOURCE_EXHAUSTED, "too many requests are waiting for this model",
+                     "overloaded", {}, true);
+  };
+  {
+    std::lock_guard lock(mutex_);
+    if (live_.size() >= max_requests_) return overloaded();
+  }
+  std::unique_ptr<Request> request = ReadRequest(in, vocabulary_.size(), error);
+  if (!request) return error ? error->code : CYLLM_INVALID_ARGUMENT;
+  request->submitted = std::chrono::steady_clock::now();
+  {
+    std::lock_guard lock(mutex_);
+    if (draining_ || stopping_)
+      return sdk::Fail(error, CYLLM_UNAVAILABLE, "the model is being unloaded", "draining", {}, true);
+    if (live_.size() >= max_requests_) return overloaded();
+    live_.insert(in.id);
+    prompts_.push_back(std::move(request));
+  }
+  prompt_came_.notify_one();
+  return CYLLM_OK;
+}
+
+void Engine::Cancel(uint64_t id) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!live_.contains(id)) return;
+    mail_.commands.push_back({id, 0});
+    if (in_step_.erase(id) > 0 && in_step_.empty()) abort_ = true;
+  }
+  mail_came_.notify_one();
+}
+
+void Engine::Credit(uint64_t id, uint32_t events) {
+  if (events == 0) return;
+  {
+    std::lock_guard lock(mutex_);
+    if (!live_.contains(id)) return;
+    mail_.commands.push_back({id, events});
+  }
+  mail_came_.notify_one();
+}
+
+void Engine::Drain() {
+  std::unique_lock lock(mutex_);
+  draining_ = true;
+  idle_.wait(lock, [&] { return live_.empty(); });
+}
+
+cyllm_stats Engine::Stats() const {
+  std::lock_guard lock(mutex_);
+  cyllm_stats out{};
+  out.size = sizeof out;
+  out.running = stats_.running;
+  out.waiting =
+      static_cast<uint32_t>(live_.size()) - std::min(static_cast<uint32_t>(live_.size()), stats_.requests);
+  out.kv_cells_used = stats_.cells_used;
+  out.kv_cells_total = uint64_t{decoder_.max_sequences()} * decoder_.max_length();
+  out.steps = stats_.steps;
+  out.tokens_generated = stats_.generated;
+  out.prompt_tokens_processed = stats_.prefilled;
+  return out;
+}
+
+void Engine::Prepare() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    prompt_came_.wait(lock, [&] { return stopping_ || !prompts_.empty(); });
+    if (stopping_) return;
+    auto prompts = std::exchange(prompts_, {});
+    for (auto& request : prompts) {
+      if (stopping_) return;
+      lock.unlock();
+      cyllm_error error{};
+      error.size = sizeof error;
+      const bool ready = FillPrompt(chat_, vocabulary_, decoder_.max_length(), request.get(), &error);
+      lock.lock();
+      if (ready) {
+        mail_.ready.push_back(std::move(request));
+      } else {
+        mail_.refused.emplace_back(request->id, error);
+      }
+      mail_came_.notify_one();
+    }
+  }
+}
+
+void Engine::Run() {
+  bool runnable = false;
+  while (true) {
+    Mail mail;
+    {
+      std::unique_lock lock(mutex_);
+      if (!runnable) mail_came_.wait(lock, [&] { return stopping_ || !mail_.empty(); });
+      if (stopping_) break;
+      mail = std::exchange(mail_, {});
+    }
+    if (!mail.empty()) {
+      Accept(std::move(mail));
+      Deliver();
+    }
+    runnable = scheduler_.Plan();
+    if (runnable) Step();
+  }
+  EndAll();
+}
+
+void Engine::Accept(Mail mail) {
+  for (auto& request : mail.ready) {
+    const uint64_t id = request->id;
+    const auto early = early_.extract(id);
+    if (early && early.mapped().cancelled) {
+      const cyllm_error error = MakeError(CYLLM_CANCELLED, "cancelled", "cancelled");
+      events_.End(id, &error);
+      continue;
+    }
+    scheduler_.Add(std::move(request), &events_);
+    if (early) scheduler_.Credit(id, early.mapped().credit);
+  }
+  for (const auto& [id, error] : mail.refused) {
+    early_.erase(id);
+    events_.End(id, &error);
+  }
+  for (const Command& command : mail.commands) Obey(command);
+}
+
+void Engine::Obey(const Command& command) {
+  const bool known =
+      command.credit > 0
+          ? scheduler_.Credit(command.id, command.credit)
+          : scheduler_.Cancel(command.id, MakeError(CYLLM_CANCELLED, "cancelled", "cancelled"), &events_);
+  if (known) return;
+  {
+    std::lock_guard lock(mutex_);
+    if (!live_.contains(command.id)) return;
+  }
+  for (const cyllm_event& event : events_.list())
+    if (event.id == command.id && event.type == CYLLM_EVENT_END) return;  // ended just now
+  Early& early = early_[command.id];
+  early.credit += command.credit;
+  early.cancelled = early.cancelled || command.credit == 0;
+}
+
+void Engine::Step() {
+  const std::vector<uint64_t> ids = scheduler_.Planned();
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_) return;
+    in_step_ = {ids.begin(), ids.end()};
+    for (const Command& command : mail_.commands)
+      if (command.credit == 0) in_step_.erase(command.id);
+    abort_ = in_step_.empty() && !ids.empty();
+  }
+  scheduler_.Compute(abort_, &events_);
+  {
+    std::lock_guard lock(mutex_);
+    in_step_.clear();
+  }
+  Deliver();
+}
+
+void Engine::EndAll() {
+  std::vector<uint64_t> left;
+  {
+    std::lock_guard lock(mutex_);
+    left.assign(live_.begin(), live_.end());
+  }
+  const cyllm_error error = MakeError(CYLLM_CANCELLED, "the model is being unloaded", "draining");
+  for (const uint64_t id : left)
+    if (!scheduler_.Cancel(id, error, &events_)) events_.End(id, &error);
+  Deliver();
+}
+
+void Engine::Deliver() {
+  const std::vector<cyllm_event>& list = events_.list();
+  if (!list.empty()) callbacks_.events(callbacks_.ctx, list.data(), list.size());
+  {
+    std::lock_guard lock(mutex_);
+    stats_ = scheduler_.stats();
+    for (const cyllm_event& event : list)
+      if (event.type == CYLLM_EVENT_END) live_.erase(event.id);
+    if (live_.empty()) idle_.notify_all();
+  }
+  events_.Clear();
+}
+
+}  // namespace cyllm::llama

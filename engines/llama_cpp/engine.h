@@ -1,0 +1,90 @@
+// The engine: a scheduler on a thread of its own, fed from any thread.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "llama_cpp/chat_template.h"
+#include "llama_cpp/decoder.h"
+#include "llama_cpp/events.h"
+#include "llama_cpp/request.h"
+#include "llama_cpp/scheduler.h"
+#include "llama_cpp/vocabulary.h"
+#include "sdk/engine.h"
+
+namespace cyllm::llama {
+
+struct EngineLimits {
+  uint32_t prefill_chunk;
+  uint32_t max_waiting;
+};
+
+// Thread-safe; no call blocks but Drain and the destructor. Two threads: one renders and tokenises prompts,
+// one computes. `decoder`, `vocabulary` and `chat` are used by these threads only, and outlive the engine.
+class Engine {
+ public:
+  Engine(Decoder& decoder, const Vocabulary& vocabulary, const ChatTemplate& chat, EngineLimits limits,
+         const cyllm_callbacks& callbacks);
+  ~Engine();  // ends what still runs
+
+  int32_t Submit(const cyllm_request& in, cyllm_error* error);
+  void Cancel(uint64_t id);
+  void Credit(uint64_t id, uint32_t events);
+  void Drain();
+  cyllm_stats Stats() const;
+
+ private:
+  struct Command {
+    uint64_t id;
+    uint32_t credit;  // 0: cancel
+  };
+  struct Early {  // commands for a request whose prompt is not ready yet
+    bool cancelled = false;
+    uint32_t credit = 0;
+  };
+  struct Mail {
+    std::vector<std::unique_ptr<Request>> ready;
+    std::vector<std::pair<uint64_t, cyllm_error>> refused;
+    std::vector<Command> commands;
+    bool empty() const { return ready.empty() && refused.empty() && commands.empty(); }
+  };
+
+  void Prepare();  // of the first thread
+  void Run();      // of the second
+  void Accept(Mail mail);
+  void Obey(const Command& command);
+  void Step();
+  void EndAll();
+  void Deliver();
+
+  Decoder& decoder_;
+  const Vocabulary& vocabulary_;
+  const ChatTemplate& chat_;
+  const cyllm_callbacks callbacks_;
+  const uint32_t max_requests_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable mail_came_, prompt_came_, idle_;
+  Mail mail_;
+  std::vector<std::unique_ptr<Request>> prompts_;  // not yet rendered
+  std::unordered_set<uint64_t> live_;              // submitted, END not delivered
+  std::unordered_set<uint64_t> in_step_;           // being computed and not cancelled
+  std::atomic<bool> abort_ = false;                // nobody wants the running step any more
+  bool draining_ = false, stopping_ = false;
+  SchedulerStats stats_;
+
+  // Of the computing thread.
+  Scheduler scheduler_;
+  Events events_;
+  std::unordered_map<uint64_t, Early> early_;
+
+  std::thread preparing_, computing_;
+};
+
+}  // namespace cyllm::llama

@@ -1,0 +1,32 @@
+// The events of one step, with all that they point to.
+#pragma once
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "llama_cpp/output.h"
+#include "sdk/engine.hpp"
+
+namespace cyllm::llama {
+
+// Not thread-safe. Pointers in events() hold until Clear.
+class Events {
+ public:
+  cyllm_event& Add(uint64_t id, uint32_t type, uint32_t choice = 0);
+  void Text(uint64_t id, uint32_t choice, Delta delta);
+  void End(uint64_t id, const cyllm_error* error);  // null: OK; copied
+  cyllm_str Keep(std::string text);
+
+  const std::vector<cyllm_event>& list() const { return list_; }
+  void Clear();
+
+ private:
+  std::vector<cyllm_event> list_;
+  std::deque<Delta> deltas_;
+  std::deque<std::vector<cyllm_logprob>> logprobs_;
+  std::deque<std::string> texts_;
+  std::deque<cyllm_error> errors_;
+};
+
+}  // namespace cyllm::llama

@@ -1,0 +1,190 @@
+#include "llama_cpp/llama_decoder.h"
+
+#include <ggml-backend.h>
+#include <ggml-cpu.h>
+#include <llama-cpp.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace cyllm::llama {
+
+namespace {
+
+ggml_type TypeOf(const std::string& dtype) {
+  if (dtype == "bf16") return GGML_TYPE_BF16;
+  return dtype == "q8_0" ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
+}
+
+// ggml's compute threads. They sleep between steps instead of spinning, and yield to threads that wake up:
+// the process also has to serve.
+class ThreadPool {
+ public:
+  explicit ThreadPool(uint32_t threads) {
+    ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    ggml_backend_reg_t reg = cpu ? ggml_backend_dev_backend_reg(cpu) : nullptr;
+    if (!reg) return;
+    const auto make = reinterpret_cast<decltype(ggml_threadpool_new)*>(
+        ggml_backend_reg_get_proc_address(reg, "ggml_threadpool_new"));
+    free_ = reinterpret_cast<decltype(ggml_threadpool_free)*>(
+        ggml_backend_reg_get_proc_address(reg, "ggml_threadpool_free"));
+    if (!make || !free_) return;
+    ggml_threadpool_params params = ggml_threadpool_params_default(static_cast<int>(threads));
+    params.poll = 0;
+    params.prio = GGML_SCHED_PRIO_LOW;
+    pool_ = make(&params);
+  }
+  ~ThreadPool() {
+    if (pool_) free_(pool_);
+  }
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  ggml_threadpool_t get() const { return pool_; }
+
+ private:
+  decltype(ggml_threadpool_free)* free_ = nullptr;
+  ggml_threadpool_t pool_ = nullptr;
+};
+
+class LlamaDecoder final : public Decoder {
+ public:
+  LlamaDecoder(llama_model* model, uint32_t threads)
+      : threads_(threads),
+        vocabulary_(static_cast<uint32_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)))),
+        can_copy_(!llama_model_is_recurrent(model) && !llama_model_is_hybrid(model) &&
+                  llama_model_n_swa(model) == 0) {}
+
+  bool Open(llama_model* model, const Options& options, const KvPlan& plan) {
+    llama_context_params params = llama_context_default_params();
+    params.n_seq_max = plan.max_num_seqs;
+    params.n_ctx = plan.max_model_len * plan.max_num_seqs;
+    params.kv_unified = false;
+    params.n_batch = options.prefill_chunk + plan.max_num_seqs;
+    params.n_ubatch = std::min<uint32_t>(params.n_batch, 512);
+    params.n_outputs_max = plan.max_num_seqs;
+    params.n_threads = params.n_threads_batch = static_cast<int32_t>(threads_);
+    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_AUTO;
+    params.type_k = params.type_v = TypeOf(options.kv_cache_dtype);
+    params.abort_callback = [](void* self) {
+      const auto* abort = static_cast<LlamaDecoder*>(self)->abort_;
+      return abort && abort->load(std::memory_order_relaxed);
+    };
+    params.abort_callback_data = this;
+    context_.reset(llama_init_from_model(model, params));
+    if (!context_) return false;
+    if (pool_.get()) llama_attach_threadpool(context_.get(), pool_.get(), nullptr);
+    max_length_ = std::min(plan.max_model_len, llama_n_ctx_seq(context_.get()));
+    max_sequences_ = plan.max_num_seqs;
+    batch_.resize(params.n_batch);
+    Warm(model);
+    return true;
+  }
+
+  uint32_t max_sequences() const override { return max_sequences_; }
+  uint32_t max_length() const override { return max_length_; }
+  uint32_t vocabulary() const override { return vocabulary_; }
+  bool can_copy() const override { return can_copy_; }
+
+  DecodeResult Decode(std::span<const Row> rows, const std::atomic<bool>& abort) override {
+    batch_.Fill(rows);
+    abort_ = &abort;
+    const int32_t result = llama_decode(context_.get(), batch_.get(static_cast<int32_t>(rows.size())));
+    abort_ = nullptr;
+    if (result == 0) return DecodeResult::kOk;
+    return result == 2 ? DecodeResult::kAborted : DecodeResult::kFailed;
+  }
+
+  std::span<float> Logits(size_t i) override {
+    return {llama_get_logits_ith(context_.get(), static_cast<int32_t>(i)), vocabulary_};
+  }
+
+  void Truncate(uint32_t sequence, uint32_t position) override {
+    llama_memory_seq_rm(memory(), static_cast<llama_seq_id>(sequence),
+                        position == 0 ? -1 : static_cast<llama_pos>(position), -1);
+  }
+
+  void Copy(uint32_t from, uint32_t to) override {
+    llama_memory_seq_cp(memory(), static_cast<llama_seq_id>(from), static_cast<llama_seq_id>(to), -1, -1);
+  }
+
+ private:
+  // llama_batch over arrays that stay.
+  class Batch {
+   public:
+    void resize(size_t n) {
+      tokens_.resize(n);
+      positions_.resize(n);
+      ids_.resize(n);
+      counts_.assign(n, 1);
+      pointers_.resize(n);
+      logits_.resize(n);
+      for (size_t i = 0; i < n; ++i) pointers_[i] = &ids_[i];
+    }
+    void Fill(std::span<const Row> rows) {
+      if (rows.size() > tokens_.size()) resize(rows.size());
+      for (size_t i = 0; i < rows.size(); ++i) {
+        tokens_[i] = rows[i].token;
+        positions_[i] = static_cast<llama_pos>(rows[i].position);
+        ids_[i] = static_cast<llama_seq_id>(rows[i].sequence);
+        logits_[i] = rows[i].logits;
+      }
+    }
+    llama_batch get(int32_t n) {
+      return {
+          n, tokens_.data(), nullptr, positions_.data(), counts_.data(), pointers_.data(), logits_.data()};
+    }
+
+   private:
+    std::vector<llama_token> tokens_;
+    std::vector<llama_pos> positions_;
+    std::vector<llama_seq_id> ids_;
+    std::vector<int32_t> counts_;
+    std::vector<llama_seq_id*> pointers_;
+    std::vector<int8_t> logits_;
+  };
+
+  llama_memory_t memory() const { return llama_get_memory(context_.get()); }
+
+  // The first step of a process touches the weights and sets up graphs: better now than in a request.
+  void Warm(const llama_model* model) {
+    const llama_vocab* vocab = llama_model_get_vocab(model);
+    const Token token = std::max(0, std::max(llama_vocab_bos(vocab), llama_vocab_eos(vocab)));
+    const Row row{0, 0, token, true};
+    const std::atomic<bool> never = false;
+    Decode({&row, 1}, never);
+    Truncate(0, 0);
+  }
+
+  const uint32_t threads_;
+  const uint32_t vocabulary_;
+  const bool can_copy_;
+  uint32_t max_sequences_ = 0, max_length_ = 0;
+  ThreadPool pool_{threads_};
+  Batch batch_;
+  const std::atomic<bool>* abort_ = nullptr;
+  llama_context_ptr context_;  // freed before the pool that it uses
+};
+
+}  // namespace
+
+uint64_t KvBytesPerToken(const llama_model* model, const std::string& dtype) {
+  const auto heads = static_cast<uint64_t>(std::max(1, llama_model_n_head(model)));
+  const auto width = static_cast<uint64_t>(llama_model_n_embd(model)) *
+                     static_cast<uint64_t>(std::max(1, llama_model_n_head_kv(model))) / heads;
+  return 2 * static_cast<uint64_t>(llama_model_n_layer(model)) *
+         ggml_row_size(TypeOf(dtype), static_cast<int64_t>(width));
+}
+
+std::unique_ptr<Decoder> MakeDecoder(llama_model* model, const Options& options, const KvPlan& plan,
+                                     std::string* error) {
+  const uint32_t threads = options.threads > 0 ? options.threads : CpuBudget();
+  auto decoder = std::make_unique<LlamaDecoder>(model, threads);
+  if (decoder->Open(model, options, plan)) return decoder;
+  *error = "no context of " + std::to_string(plan.max_num_seqs) + " sequences of " +
+           std::to_string(plan.max_model_len) +
+           " tokens could be made: too little memory? (max_num_seqs, max_model_len, kv_cache_mib)";
+  return nullptr;
+}
+
+}  // namespace cyllm::llama

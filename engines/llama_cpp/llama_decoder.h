@@ -1,0 +1,21 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "llama_cpp/decoder.h"
+#include "llama_cpp/options.h"
+
+struct llama_model;
+
+namespace cyllm::llama {
+
+// Bytes of the KV cache that one token takes.
+uint64_t KvBytesPerToken(const llama_model* model, const std::string& dtype);
+
+// A context of `model`, which outlives it, with room for plan.max_num_seqs sequences of plan.max_model_len
+// tokens each. Null and `error` when there is not enough memory.
+std::unique_ptr<Decoder> MakeDecoder(llama_model* model, const Options& options, const KvPlan& plan,
+                                     std::string* error);
+
+}  // namespace cyllm::llama

@@ -1,0 +1,101 @@
+#include "llama_cpp/llama_model.h"
+
+#include <llama.h>
+
+#include <array>
+#include <filesystem>
+#include <fstream>
+
+#include "llama_cpp/llama_decoder.h"
+#include "llama_cpp/llama_vocabulary.h"
+#include "sdk/engine.hpp"
+
+namespace cyllm::llama {
+
+namespace {
+
+uint64_t Fnv(uint64_t hash, std::string_view bytes) {
+  for (const char c : bytes) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001B3u;
+  return hash;
+}
+
+// Tells models and templates apart: size, head and tail of the file, template. Not cryptographic.
+std::string Digest(const std::string& path, const std::string& chat_template) {
+  constexpr std::streamoff kPart = 1 << 18;
+  std::error_code failed;
+  const auto size = static_cast<std::streamoff>(std::filesystem::file_size(path, failed));
+  uint64_t hash = Fnv(0xCBF29CE484222325u, std::to_string(size));
+  std::ifstream in(path, std::ios::binary);
+  std::string part(static_cast<size_t>(kPart), '\0');
+  for (const std::streamoff at : {std::streamoff{0}, std::max<std::streamoff>(0, size - kPart)}) {
+    in.clear();
+    in.seekg(at);
+    in.read(part.data(), kPart);
+    hash = Fnv(hash, std::string_view(part).substr(0, static_cast<size_t>(in.gcount())));
+  }
+  hash = Fnv(hash, chat_template);
+  std::array<char, 48> out{};
+  std::snprintf(out.data(), out.size(), "llama.cpp-" CY_LLAMA_VERSION "-%016llx",
+                static_cast<unsigned long long>(hash));
+  return out.data();
+}
+
+// Makes a file readable for everybody the same way: what is wrong with it, or empty.
+std::string Unreadable(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::array<char, 4> magic{};
+  if (!in.read(magic.data(), magic.size())) return "cannot be read";
+  return std::string_view(magic.data(), magic.size()) == "GGUF" ? "" : "is no GGUF file";
+}
+
+}  // namespace
+
+std::unique_ptr<LoadedModel> LoadModel(const Options& options, const LoadProgress& progress,
+                                       cyllm_error* error) {
+  const auto fail = [&](int32_t code, const std::string& message) {
+    sdk::Fail(error, code, message, code == CYLLM_CANCELLED ? "cancelled" : "load_failed");
+    return nullptr;
+  };
+  const std::string name = std::filesystem::path(options.model_path).filename().string();
+  if (const std::string why = Unreadable(options.model_path); !why.empty())
+    return fail(CYLLM_NOT_FOUND, "the model file " + options.model_path + " " + why);
+
+  struct Forward {
+    const LoadProgress& progress;
+    bool stopped = false;
+  } forward{progress};
+  llama_model_params params = llama_model_default_params();
+  if (options.n_gpu_layers) params.n_gpu_layers = *options.n_gpu_layers;
+  params.progress_callback_user_data = &forward;
+  params.progress_callback = [](float fraction, void* user) {
+    auto* f = static_cast<Forward*>(user);
+    f->stopped = f->stopped || (f->progress && !f->progress(0.9 * fraction, "reading the model"));
+    return !f->stopped;
+  };
+  llama_model* model = llama_model_load_from_file(options.model_path.c_str(), params);
+  if (!model && forward.stopped) return fail(CYLLM_CANCELLED, "loading was stopped");
+  if (!model) return fail(CYLLM_INTERNAL, "llama.cpp cannot load " + name + " (the log says more)");
+
+  auto out = std::make_unique<LoadedModel>();
+  out->model = std::shared_ptr<void>(model, [](void* m) { llama_model_free(static_cast<llama_model*>(m)); });
+  if (!llama_model_has_decoder(model) || llama_model_has_encoder(model) || llama_model_is_diffusion(model))
+    return fail(CYLLM_UNIMPLEMENTED, name + " is no model that continues text");
+  std::string why;
+  out->chat = LoadChatTemplate(model, options.chat_template, &why);
+  if (!out->chat) return fail(CYLLM_INVALID_ARGUMENT, name + ": " + why);
+  out->vocabulary = MakeVocabulary(model);
+  if (progress && !progress(0.9, "making room for sequences"))
+    return fail(CYLLM_CANCELLED, "loading was stopped");
+  const uint64_t per_token = KvBytesPerToken(model, options.kv_cache_dtype);
+  const uint64_t budget = options.kv_cache_mib ? uint64_t{options.kv_cache_mib} << 20 : DefaultKvBytes();
+  const KvPlan plan =
+      PlanKv(options, static_cast<uint32_t>(std::max(1, llama_model_n_ctx_train(model))), per_token, budget);
+  out->decoder = MakeDecoder(model, options, plan, &why);
+  if (!out->decoder) return fail(CYLLM_RESOURCE_EXHAUSTED, name + ": " + why);
+  out->memory_bytes =
+      llama_model_size(model) + per_token * out->decoder->max_length() * out->decoder->max_sequences();
+  out->digest = Digest(options.model_path, out->chat->source());
+  return out;
+}
+
+}  // namespace cyllm::llama

@@ -1,0 +1,125 @@
+#include "llama_cpp/request.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "llama_cpp/chat_template.h"
+#include "llama_cpp/vocabulary.h"
+#include "sdk/engine.hpp"
+
+namespace cyllm::llama {
+
+namespace {
+
+constexpr double kGreedyBelow = 1e-5;  // dividing by less than that overflows
+constexpr uint32_t kMaxChoices = 128;
+
+double Or(double value, double otherwise) { return std::isnan(value) ? otherwise : value; }
+
+uint64_t RandomSeed() {
+  std::random_device device;
+  return (uint64_t{device()} << 32) | device();
+}
+
+SamplingParams ReadSampling(const cyllm_request& in, const cyllm_sampling& s) {
+  SamplingParams out;
+  out.temperature = Or(s.temperature, out.temperature);
+  if (out.temperature < kGreedyBelow) out.temperature = 0;
+  if (s.top_k != INT32_MIN) out.top_k = s.top_k;
+  out.top_p = std::clamp(Or(s.top_p, out.top_p), 0.0, 1.0);
+  out.min_p = std::clamp(Or(s.min_p, out.min_p), 0.0, 1.0);
+  out.repetition_penalty = Or(s.repetition_penalty, out.repetition_penalty);
+  if (out.repetition_penalty <= 0) out.repetition_penalty = 1;
+  out.presence_penalty = Or(s.presence_penalty, out.presence_penalty);
+  out.frequency_penalty = Or(s.frequency_penalty, out.frequency_penalty);
+  for (size_t i = 0; i < s.n_logit_bias; ++i)
+    out.logit_bias.emplace_back(s.logit_bias[i].token, s.logit_bias[i].bias);
+  out.logprobs = s.logprobs != 0;
+  out.top_logprobs = s.top_logprobs;
+  out.seed = in.has_seed ? static_cast<uint64_t>(in.seed) : RandomSeed();
+  return out;
+}
+
+int32_t Unsupported(const cyllm_request& in, cyllm_error* error) {
+  const auto refuse = [&](const char* what, const char* param) {
+    return sdk::Fail(error, CYLLM_UNIMPLEMENTED, std::string("the llama_cpp engine does not offer ") + what,
+                     "unsupported", param);
+  };
+  if (in.kind > CYLLM_KIND_TOKENS) return refuse("embeddings or reranking", "model");
+  if (in.tools_json.len > 0) return refuse("tools", "tools");
+  if (in.response_format_json.len > 0) return refuse("constrained output", "response_format");
+  if (in.adapter.len > 0) return refuse("adapters", "model");
+  if (in.resume) return refuse("resuming a request", "");
+  return CYLLM_OK;
+}
+
+}  // namespace
+
+std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabulary, cyllm_error* error) {
+  if (Unsupported(in, error) != CYLLM_OK) return nullptr;
+  const auto wrong = [&](const char* message, const char* param) {
+    sdk::Fail(error, CYLLM_INVALID_ARGUMENT, message, "invalid_value", param);
+    return nullptr;
+  };
+  if (in.n == 0 || in.n > kMaxChoices) return wrong("n must be from 1 to 128", "n");
+  const cyllm_sampling s = sdk::Read(in.sampling);
+  for (size_t i = 0; i < in.n_prompt_tokens; ++i)
+    if (in.prompt_tokens[i] < 0 || static_cast<uint32_t>(in.prompt_tokens[i]) >= vocabulary)
+      return wrong("prompt: not a token of this model", "prompt");
+
+  auto out = std::make_unique<Request>();
+  out->id = in.id;
+  out->kind = in.kind;
+  out->priority = in.priority;
+  out->choices = in.n;
+  out->max_tokens = in.max_tokens;
+  out->credit = in.credit;
+  out->echo = in.echo != 0 && in.kind != CYLLM_KIND_CHAT;
+  out->sampling = ReadSampling(in, s);
+  out->min_tokens = s.min_tokens;
+  out->ignore_eos = s.ignore_eos != 0;
+  for (size_t i = 0; i < s.n_stop; ++i) out->stop.emplace_back(sdk::View(s.stop[i]));
+  if (s.n_stop_token_ids) out->stop_tokens.assign(s.stop_token_ids, s.stop_token_ids + s.n_stop_token_ids);
+  out->messages_json = sdk::View(in.messages_json);
+  out->template_kwargs_json = sdk::View(in.template_kwargs_json);
+  out->text = sdk::View(in.prompt);
+  if (in.n_prompt_tokens) out->prompt.assign(in.prompt_tokens, in.prompt_tokens + in.n_prompt_tokens);
+  return out;
+}
+
+bool FillPrompt(const ChatTemplate& chat, const Vocabulary& vocabulary, uint32_t max_length, Request* request,
+                cyllm_error* error) {
+  const char* const param = request->kind == CYLLM_KIND_CHAT ? "messages" : "prompt";
+  if (request->kind == CYLLM_KIND_CHAT) {
+    std::string why;
+    if (!chat.Render(request->messages_json, request->template_kwargs_json, &request->text, &why)) {
+      sdk::Fail(error, CYLLM_INVALID_ARGUMENT, why, "invalid_value", param);
+      return false;
+    }
+  }
+  if (request->kind != CYLLM_KIND_TOKENS) request->prompt = vocabulary.Tokenize(request->text);
+  if (request->echo) {
+    request->echoed = request->text;
+    if (request->kind == CYLLM_KIND_TOKENS)
+      for (const Token token : request->prompt) request->echoed += vocabulary.Piece(token);
+  }
+  request->messages_json.clear();
+  request->text.clear();
+  const size_t length = request->prompt.size();
+  if (length == 0) {
+    sdk::Fail(error, CYLLM_INVALID_ARGUMENT, "the prompt is empty", "invalid_value", param);
+    return false;
+  }
+  if (length >= max_length) {
+    sdk::Fail(error, CYLLM_INVALID_ARGUMENT,
+              "the prompt has " + std::to_string(length) + " tokens; this model's context has room for " +
+                  std::to_string(max_length) + " with the answer",
+              "context_length_exceeded", param);
+    return false;
+  }
+  request->max_tokens = std::min(request->max_tokens, max_length - static_cast<uint32_t>(length));
+  return true;
+}
+
+}  // namespace cyllm::llama

@@ -1,0 +1,74 @@
+// From logits to a token.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "llama_cpp/decoder.h"
+
+namespace cyllm::llama {
+
+// What a request asks for; the defaults are llama.cpp's.
+struct SamplingParams {
+  double temperature = 0.8;  // 0: the token with the highest logit
+  int32_t top_k = 40;        // <= 0: off
+  double top_p = 0.95;
+  double min_p = 0.05;
+  double repetition_penalty = 1;                       // over prompt and output
+  double presence_penalty = 0, frequency_penalty = 0;  // over the output
+  std::vector<std::pair<Token, float>> logit_bias;
+  bool logprobs = false;
+  uint32_t top_logprobs = 0;
+  uint64_t seed = 0;
+};
+
+struct ScoredToken {
+  Token token;
+  float logprob;
+};
+
+struct Sample {
+  Token token = 0;
+  float logprob = 0;             // of the model's own distribution; only if asked for
+  std::vector<ScoredToken> top;  // best first
+};
+
+// Not thread-safe. One per choice. Random numbers are a function of (seed, choice, position): the same
+// request draws the same ones whenever and beside whatever it runs.
+class Sampler {
+ public:
+  Sampler(const SamplingParams& params, uint32_t choice, std::span<const Token> prompt);
+
+  // Chooses the token at output position `position`; `banned` are not eligible. Changes `logits`. The token
+  // then counts for the penalties.
+  Sample Choose(std::span<float> logits, uint32_t position, std::span<const Token> banned);
+
+ private:
+  struct Seen {
+    bool prompt = false;
+    uint32_t output = 0;
+  };
+
+  void Adjust(std::span<float> logits, std::span<const Token> banned) const;
+  Token Draw(std::span<const float> logits, double uniform);
+
+  const SamplingParams params_;
+  const uint32_t choice_;
+  const bool penalties_;
+  std::unordered_map<Token, Seen> seen_;
+  std::vector<ScoredToken> candidates_;  // scratch
+};
+
+// Index of the highest value, the first of equal ones.
+Token ArgMax(std::span<const float> logits);
+
+// In [0, 1).
+double UniformAt(uint64_t seed, uint32_t choice, uint32_t position);
+
+}  // namespace cyllm::llama

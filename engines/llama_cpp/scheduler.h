@@ -1,0 +1,91 @@
+// Continuous batching: which tokens of which sequences go into each step, and what comes out of it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <unordered_map>
+#include <vector>
+
+#include "llama_cpp/choice.h"
+#include "llama_cpp/decoder.h"
+#include "llama_cpp/events.h"
+#include "llama_cpp/request.h"
+
+namespace cyllm::llama {
+
+struct SchedulerStats {
+  uint32_t running = 0;   // sequences
+  uint32_t requests = 0;  // with a sequence
+  uint64_t cells_used = 0;
+  uint64_t steps = 0, generated = 0, prefilled = 0;
+};
+
+// Owned by one thread. Each step computes one token of every decoding sequence and up to `prefill_chunk`
+// prompt tokens; requests join and leave between any two steps. Lower priority numbers get a sequence first,
+// then who came first. A choice costs one credit per step at most, and none is scheduled that could not be
+// paid.
+class Scheduler {
+ public:
+  using Now = std::function<TimePoint()>;
+  Scheduler(Decoder& decoder, const Vocabulary& vocabulary, uint32_t prefill_chunk, Now now);
+  ~Scheduler();
+
+  // The prompt is filled and fits. Adds ACCEPTED to `events`.
+  void Add(std::unique_ptr<Request> request, Events* events);
+  // Ends the request with `error`. False when it is not (any more) here.
+  bool Cancel(uint64_t id, const cyllm_error& error, Events* events);
+  bool Credit(uint64_t id, uint32_t events);
+
+  // Chooses the next step; false when nothing can run until something is added or credited.
+  bool Plan();
+  // The requests of that step.
+  std::vector<uint64_t> Planned() const;
+  // Computes it. Requests of an aborted or failed step end.
+  void Compute(const std::atomic<bool>& abort, Events* events);
+
+  SchedulerStats stats() const;
+
+ private:
+  struct Job;
+  struct Slot {  // one choice, waiting or running
+    Job* job;
+    Choice* choice;
+    uint64_t order;
+    uint32_t planned = 0;  // tokens in this step
+    size_t row = 0;        // of the last of them
+    bool sample = false;   // that one's logits are wanted
+  };
+  struct First {
+    bool operator()(const Slot& a, const Slot& b) const;
+  };
+
+  void Admit();
+  bool Start(const Slot& slot, uint32_t sequence);
+  void PlanDecoding();
+  void PlanPrefill();
+  void AddRows();
+  void Emit(const Slot& slot, Events* events);
+  void Free(uint32_t sequence);
+  void End(Job* job, const cyllm_error* error, Events* events);
+  void Fail(DecodeResult result, Events* events);
+
+  Decoder& decoder_;
+  const Vocabulary& vocabulary_;
+  const uint32_t prefill_chunk_;
+  const Now now_;
+
+  std::unordered_map<uint64_t, std::unique_ptr<Job>> jobs_;
+  std::set<Slot, First> waiting_;
+  std::vector<std::optional<Slot>> running_;  // by sequence
+  std::vector<Slot> empty_;                   // of this step: choices that want no token
+  std::vector<Row> rows_;
+  uint64_t arrivals_ = 0;
+  uint32_t turn_ = 0;
+  SchedulerStats stats_;
+};
+
+}  // namespace cyllm::llama

@@ -1,0 +1,25 @@
+// Tokens and their text.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "llama_cpp/decoder.h"
+
+namespace cyllm::llama {
+
+// Immutable, thread-safe.
+class Vocabulary {
+ public:
+  virtual ~Vocabulary() = default;
+
+  virtual uint32_t size() const = 0;
+  virtual bool IsEnd(Token token) const = 0;  // ends a generation
+  virtual const std::vector<Token>& end_tokens() const = 0;
+  virtual std::string Piece(Token token) const = 0;  // bytes, perhaps part of a code point
+  virtual std::vector<Token> Tokenize(std::string_view text) const = 0;  // special tokens in it count as such
+};
+
+}  // namespace cyllm::llama
