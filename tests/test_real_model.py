@@ -1,0 +1,169 @@
+"""The official OpenAI client against the real model. Golden texts: greedy, as llama.cpp's own server gives them."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import openai
+import pytest
+
+from conftest import client
+from support.process import wait_until
+
+pytestmark = pytest.mark.real
+
+GOLDEN = {
+    "Count from one to ten in words.": ("\n".join(f"{n}. {n}" for n in range(1, 11)), "stop"),
+    "Translate 'good morning' to Spanish.": ("Hoy, buen hora!", "stop"),
+}
+
+
+def user(text: str) -> list:
+    return [{"role": "user", "content": text}]
+
+
+def ask(api, text: str, **kw):
+    return api.chat.completions.create(**(dict(model="default", messages=user(text), temperature=0, seed=1, max_tokens=64) | kw))
+
+
+def read(stream) -> tuple[str, str]:
+    text, reason = "", None
+    for chunk in stream:
+        text += chunk.choices[0].delta.content or ""
+        reason = chunk.choices[0].finish_reason or reason
+    return text, reason
+
+
+@pytest.fixture
+def api(real):
+    return client(real, timeout=300)
+
+
+@pytest.mark.parametrize("prompt", GOLDEN)
+def test_golden_texts(api, prompt):
+    done = ask(api, prompt)
+    choice = done.choices[0]
+    assert (choice.message.content, choice.finish_reason) == GOLDEN[prompt]
+    assert done.usage.completion_tokens > 3 and done.usage.prompt_tokens > 10
+    assert read(ask(api, prompt, stream=True)) == GOLDEN[prompt]
+
+
+def test_every_token_is_a_chunk(api):
+    prompt = "Count from one to ten in words."
+    chunks = list(ask(api, prompt, stream=True, stream_options={"include_usage": True}))
+    texts = [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content]
+    assert "".join(texts) == GOLDEN[prompt][0]
+    assert len(texts) >= chunks[-1].usage.completion_tokens - 2
+
+
+def test_streaming_and_not_agree_with_a_seed(api):
+    kw = dict(temperature=1.0, seed=7, max_tokens=24)
+    whole = ask(api, "Tell me a story.", **kw).choices[0].message.content
+    assert read(ask(api, "Tell me a story.", stream=True, **kw))[0] == whole
+    assert ask(api, "Tell me a story.", **kw | {"seed": 8}).choices[0].message.content != whole
+
+
+def test_16_at_once_all_right(api):
+    prompts = list(GOLDEN) * 8
+
+    def one(n):
+        if n % 2:
+            return read(ask(api, prompts[n // 2 * 2 % 16], stream=True)) == GOLDEN[prompts[n // 2 * 2 % 16]]
+        choice = ask(api, prompts[n]).choices[0]
+        return (choice.message.content, choice.finish_reason) == GOLDEN[prompts[n]]
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(one, range(16)))
+
+
+def test_64_streams_finish_while_health_answers(real, api, record_property):
+    """The latency of /health is reported; what it must be is measured on a quiet machine."""
+    stop, probes = threading.Event(), []
+
+    def probe():
+        with httpx.Client() as http:
+            while not stop.is_set() and len(probes) < 200:
+                begin = time.monotonic()
+                assert http.get(real + "/health").status_code == 200
+                probes.append(time.monotonic() - begin)
+                stop.wait(0.02)
+
+    prober = threading.Thread(target=probe)
+    prober.start()
+    prompt = "Translate 'good morning' to Spanish."
+    with ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(lambda n: read(ask(api, prompt, stream=True, max_tokens=16)), range(64)))
+    stop.set()
+    prober.join(60)
+    assert answers == [GOLDEN[prompt]] * 64
+    probes.sort()
+    p99 = probes[int(len(probes) * 0.99)] * 1000
+    record_property("health_p99_ms", round(p99, 1))
+    print(f"/health under 64 streams: {len(probes)} probes, p99 {p99:.1f} ms")
+    assert p99 < 5000
+
+
+def test_parameters_are_applied(api):
+    stopped = ask(api, "Count from one to ten in words.", stop=["4. 4"]).choices[0]
+    assert (stopped.message.content, stopped.finish_reason) == ("1. 1\n2. 2\n3. 3\n", "stop")
+    cut = ask(api, "Count from one to ten in words.", max_tokens=3)
+    assert cut.choices[0].finish_reason == "length" and cut.usage.completion_tokens == 3
+    many = ask(api, "Tell me a story.", n=3, temperature=1.2, max_tokens=12)
+    assert len({c.message.content for c in many.choices}) == 3
+    biased = ask(api, "Say a number.", temperature=1.0, max_tokens=8, extra_body={"top_k": 1}).choices[0].message.content
+    assert biased == ask(api, "Say a number.", max_tokens=8).choices[0].message.content
+
+
+def test_text_completions(api):
+    done = api.completions.create(model="default", prompt="Once upon a time", temperature=0, max_tokens=16)
+    assert done.choices[0].text.startswith(", ") and done.usage.completion_tokens == 16
+
+
+def test_other_scripts_arrive_whole(api):
+    """A code point of several tokens is held back until it is whole; only the limit may cut the last one."""
+    for chunk in ask(api, "Repeat: 你好世界 🌍 é", stream=True, max_tokens=31):
+        if chunk.choices[0].finish_reason is None:
+            last = chunk.choices[0].delta.content or ""
+            assert "\ufffd" not in last.rstrip("\ufffd")
+
+
+def test_too_long_is_a_400_before_the_stream(api):
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError) as error:
+            ask(api, "word " * 20_000, stream=stream)
+        assert error.value.code == "context_length_exceeded"
+
+
+def test_clients_that_leave_free_the_engine(real, api):
+    def running():
+        lines = httpx.get(real + "/metrics").text.splitlines()
+        return any(line.startswith("worker_inflight_requests") and float(line.split()[-1]) > 0 for line in lines)
+
+    streams = [ask(api, "Write a long story.", stream=True, max_tokens=2000, extra_body={"ignore_eos": True}) for _ in range(4)]
+    for stream in streams:
+        next(stream)
+    assert running()
+    for stream in streams:
+        stream.close()
+    wait_until(lambda: not running(), limit=20, what="the engine to be free")
+    assert ask(api, "Translate 'good morning' to Spanish.").choices[0].message.content == "Hoy, buen hora!"
+
+
+def test_through_three_processes(start, model):
+    worker = start("worker", "--port", "0", "--health-port", "0", "--model", model, "--preload", expect=("worker",))
+    coordinator = start("coordinator", "--listen", "127.0.0.1:0", "--http-listen", "off", "--workers", worker.address("worker"))
+    gateway = start("gateway", "--listen", "127.0.0.1:0", "--coordinator", coordinator.address("coordinator"))
+    url = gateway.address("gateway")
+    wait_until(lambda: httpx.get(url + "/ready").status_code == 200, what="/ready")
+    api = client(url)
+    arrived = []
+    text = ""
+    for chunk in ask(api, "Count from one to ten in words.", stream=True):
+        if chunk.choices[0].delta.content:
+            arrived.append(time.monotonic())
+            text += chunk.choices[0].delta.content
+    assert text == GOLDEN["Count from one to ten in words."][0]
+    assert len(set(arrived)) > 5 and arrived[0] < arrived[-1]
+    models = {m.id for m in api.models.list()}
+    assert "default" in models and len(models) == 2
