@@ -102,5 +102,70 @@ TEST_F(ModelTest, GreedyTextsAlone) {
   }
 }
 
+TEST_F(ModelTest, FirmTextsBesideOthers) {
+  std::vector<TestRequest> requests;
+  for (uint64_t id = 101; id <= 108; ++id) {
+    requests.emplace_back(id).Chat(Goldens()[id % 5].prompt);
+    Submit(requests.back());
+  }
+  for (uint64_t id = 101; id <= 108; ++id) {
+    const Result result = gatherer_.Wait(id);
+    EXPECT_EQ(result.code, 0) << result.message;
+    if (Goldens()[id % 5].firm) Expect(Goldens()[id % 5], result);
+  }
+}
+
+TEST_F(ModelTest, ContinuesTextAndTokensAlike) {
+  TestRequest text(201);
+  text.Text("Once upon a time").request.max_tokens = 16;
+  Submit(text);
+  const ChoiceResult a = gatherer_.Wait(201).choices[0];
+  EXPECT_EQ(a.text,
+            ", the city of New Haven was a thriving metropolis, with towering skyscrapers and bustling");
+  TestRequest tokens(202);
+  tokens.Tokens(model_->vocabulary->Tokenize("Once upon a time")).request.max_tokens = 16;
+  Submit(tokens);
+  const ChoiceResult b = gatherer_.Wait(202).choices[0];
+  EXPECT_EQ(b.text, a.text);
+  EXPECT_EQ(b.tokens, a.tokens);
+}
+
+TEST_F(ModelTest, SeedDecidesWhatIsDrawn) {
+  const auto draw = [&](uint64_t id, int64_t seed) {
+    TestRequest request(id);
+    request.Chat("Tell me a story.");
+    request.request.max_tokens = 12;
+    request.request.n = 2;
+    request.request.has_seed = 1;
+    request.request.seed = seed;
+    request.sampling.temperature = 1.5;
+    request.sampling.logprobs = 1;
+    Submit(request);
+    const Result result = gatherer_.Wait(id);
+    EXPECT_EQ(result.choices.at(0).logprobs.size(), result.choices.at(0).tokens.size());
+    return std::pair(result.choices.at(0).text, result.choices.at(1).text);
+  };
+  const auto first = draw(301, 5);
+  EXPECT_EQ(first, draw(302, 5));
+  EXPECT_NE(first, draw(303, 6));
+  EXPECT_NE(first.first, first.second);
+}
+
+TEST_F(ModelTest, TextIsUtf8AndStopsAreHonoured) {
+  TestRequest request(401);
+  request.Text("Emoji: \xF0\x9F\x98\x80 \xF0\x9F\x98\x82 \xF0\x9F\x98\x8A").request.max_tokens = 24;
+  Submit(request);
+  const std::string text = gatherer_.Wait(401).choices[0].text;
+  Detokenizer check;
+  EXPECT_EQ(check.Push(text), text);
+
+  TestRequest stop(402);
+  stop.Chat("Count from one to ten in words.").Stop({"4. 4", "never"});
+  Submit(stop);
+  const ChoiceResult choice = gatherer_.Wait(402).choices[0];
+  EXPECT_EQ(choice.text, "1. 1\n2. 2\n3. 3\n");
+  EXPECT_EQ(choice.stop_match, "4. 4");
+}
+
 }  // namespace
 }  // namespace cyllm::llama

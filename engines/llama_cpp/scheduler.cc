@@ -128,14 +128,19 @@ bool Scheduler::Start(const Slot& slot, uint32_t sequence) {
 }
 
 void Scheduler::PlanDecoding() {
-  const auto n = static_cast<uint32_t>(running_.size());
-  ++turn_;  // where credit is short, choices take turns
-  for (uint32_t i = 0; i < n; ++i) {
-    auto& slot = running_[(turn_ + i) % n];
-    if (!slot || slot->choice->prefilling() || !slot->job->Reserve()) continue;
+  for (auto& slot : running_) {
+    if (!slot || slot->choice->prefilling() || MustWait(*slot) || !slot->job->Reserve()) continue;
     slot->planned = 1;
     slot->sample = true;
   }
+}
+
+// Where credit does not reach for all choices of a request, the shortest goes on.
+bool Scheduler::MustWait(const Slot& slot) const {
+  if (slot.job->credit >= slot.job->choices.size()) return false;
+  return std::any_of(running_.begin(), running_.end(), [&](const auto& other) {
+    return other && other->job == slot.job && other->choice->generated() < slot.choice->generated();
+  });
 }
 
 void Scheduler::PlanPrefill() {

@@ -66,6 +66,7 @@ class Scheduler {
   void Admit();
   bool Start(const Slot& slot, uint32_t sequence);
   void PlanDecoding();
+  bool MustWait(const Slot& slot) const;
   void PlanPrefill();
   void AddRows();
   void Emit(const Slot& slot, Events* events);
@@ -84,7 +85,6 @@ class Scheduler {
   std::vector<Slot> empty_;                   // of this step: choices that want no token
   std::vector<Row> rows_;
   uint64_t arrivals_ = 0;
-  uint32_t turn_ = 0;
   SchedulerStats stats_;
 };
 

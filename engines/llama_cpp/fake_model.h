@@ -1,0 +1,123 @@
+// For tests: a model of 260 tokens that says the alphabet. A token below 256 is that byte; what follows on a
+// token is the next byte, after 'z' the end.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "llama_cpp/chat_template.h"
+#include "llama_cpp/decoder.h"
+#include "llama_cpp/vocabulary.h"
+
+namespace cyllm::llama::testing {
+
+constexpr Token kEnd = 256;
+constexpr uint32_t kVocabulary = 260;
+
+class FakeVocabulary final : public Vocabulary {
+ public:
+  uint32_t size() const override { return kVocabulary; }
+  bool IsEnd(Token token) const override { return token == kEnd; }
+  const std::vector<Token>& end_tokens() const override { return end_; }
+  std::string Piece(Token token) const override {
+    if (const auto it = pieces.find(token); it != pieces.end()) return it->second;
+    return token < 256 ? std::string(1, static_cast<char>(token)) : std::string();
+  }
+  std::vector<Token> Tokenize(std::string_view text) const override {
+    std::vector<Token> out;
+    for (const char c : text) out.push_back(static_cast<uint8_t>(c));
+    return out;
+  }
+
+  std::map<Token, std::string> pieces;
+
+ private:
+  const std::vector<Token> end_ = {kEnd};
+};
+
+// The prompt is the messages' JSON as it is.
+class FakeChat final : public ChatTemplate {
+ public:
+  bool Render(const std::string& messages, const std::string&, std::string* prompt,
+              std::string* error) const override {
+    if (messages == "bad") {
+      *error = "bad messages";
+      return false;
+    }
+    *prompt = messages;
+    return true;
+  }
+  std::string source() const override { return "fake"; }
+};
+
+class FakeDecoder final : public Decoder {
+ public:
+  explicit FakeDecoder(uint32_t sequences = 4, uint32_t length = 64) : held_(sequences), length_(length) {}
+
+  uint32_t max_sequences() const override { return static_cast<uint32_t>(held_.size()); }
+  uint32_t max_length() const override { return length_; }
+  uint32_t vocabulary() const override { return kVocabulary; }
+  bool can_copy() const override { return copies; }
+
+  DecodeResult Decode(std::span<const Row> rows, const std::atomic<bool>& abort) override {
+    if (on_decode) on_decode(abort);
+    steps.emplace_back(rows.begin(), rows.end());
+    logits_.assign(rows.size(), {});
+    if (abort) return DecodeResult::kAborted;
+    if (fails) return DecodeResult::kFailed;
+    uint32_t sequence = 0;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const Row& row = rows[i];
+      EXPECT_GE(row.sequence, sequence) << "rows must ascend by sequence";
+      sequence = row.sequence;
+      std::vector<Token>& held = held_.at(row.sequence);
+      EXPECT_EQ(row.position, held.size()) << "positions must follow on";
+      EXPECT_LT(held.size(), length_) << "no room in the sequence";
+      held.push_back(row.token);
+      if (!row.logits) continue;
+      logits_[i].assign(kVocabulary, -10.0f);
+      logits_[i][static_cast<size_t>(next(held))] = 10.0f;
+    }
+    return DecodeResult::kOk;
+  }
+
+  std::span<float> Logits(size_t i) override {
+    EXPECT_FALSE(logits_.at(i).empty()) << "logits that were not asked for";
+    return logits_.at(i);
+  }
+  void Truncate(uint32_t sequence, uint32_t position) override {
+    if (held_.at(sequence).size() > position) held_.at(sequence).resize(position);
+  }
+  void Copy(uint32_t from, uint32_t to) override {
+    EXPECT_TRUE(held_.at(to).empty());
+    held_.at(to) = held_.at(from);
+    ++copied;
+  }
+
+  const std::vector<Token>& held(uint32_t sequence) const { return held_.at(sequence); }
+  // Rows of `sequence` in step `step`.
+  size_t RowsOf(size_t step, uint32_t sequence) const {
+    size_t n = 0;
+    for (const Row& row : steps.at(step)) n += row.sequence == sequence;
+    return n;
+  }
+
+  std::function<Token(const std::vector<Token>&)> next = [](const std::vector<Token>& held) {
+    return held.back() == 'z' ? kEnd : held.back() + 1;
+  };
+  std::function<void(const std::atomic<bool>& abort)> on_decode;
+  bool copies = true, fails = false;
+  std::vector<std::vector<Row>> steps;
+  uint32_t copied = 0;
+
+ private:
+  std::vector<std::vector<Token>> held_;
+  std::vector<std::vector<float>> logits_;
+  const uint32_t length_;
+};
+
+}  // namespace cyllm::llama::testing

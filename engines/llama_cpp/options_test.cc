@@ -1,0 +1,64 @@
+#include "llama_cpp/options.h"
+
+#include <gtest/gtest.h>
+
+namespace cyllm::llama {
+namespace {
+
+std::string Error(const char* config) {
+  std::string error;
+  EXPECT_FALSE(ParseOptions(config, &error));
+  return error;
+}
+
+TEST(Options, ReadsWhatItKnows) {
+  std::string error;
+  const auto o = ParseOptions(
+      R"({"threads": 3, "model": {"id": "m", "path": "/m.gguf", "max_model_len": 2048, "max_num_seqs": 5,
+          "kv_cache_dtype": "q8_0", "n_gpu_layers": 0, "use_4bit": true}})",
+      &error);
+  ASSERT_TRUE(o) << error;
+  EXPECT_EQ(o->threads, 3u);
+  EXPECT_EQ(o->model_path, "/m.gguf");
+  EXPECT_EQ(o->max_model_len, 2048u);
+  EXPECT_EQ(o->max_num_seqs, 5u);
+  EXPECT_EQ(o->kv_cache_dtype, "q8_0");
+  EXPECT_EQ(o->n_gpu_layers, 0);
+}
+
+TEST(Options, NamesTheKeyAtFault) {
+  EXPECT_EQ(Error("[]"), "the configuration is not a JSON object");
+  EXPECT_EQ(Error(R"({"threads": 1})"), "'model' is missing");
+  EXPECT_EQ(Error(R"({"model": {}})"), "the model has no file: llama_cpp needs one ('path')");
+  EXPECT_EQ(Error(R"({"model": {"path": "/m", "max_num_seqs": 0}})"),
+            "'max_num_seqs' must be a whole number from 1 to 256");
+  EXPECT_EQ(Error(R"({"model": {"path": "/m", "max_model_len": "4k"}})"),
+            "'max_model_len' must be a whole number from 1 to 16777216");
+  EXPECT_EQ(Error(R"({"model": {"path": "/m", "kv_cache_dtype": "fp8"}})"),
+            "'kv_cache_dtype' must be auto, f16, bf16 or q8_0");
+}
+
+TEST(Options, PlanStaysWithinTheBudget) {
+  constexpr uint64_t kToken = 1000;
+  const auto plan = [](uint32_t length, uint32_t sequences, uint32_t model, uint64_t cells) {
+    Options o;
+    o.max_model_len = length;
+    o.max_num_seqs = sequences;
+    const KvPlan p = PlanKv(o, model, kToken, cells * kToken);
+    return std::pair(p.max_model_len, p.max_num_seqs);
+  };
+  using P = std::pair<uint32_t, uint32_t>;
+  EXPECT_EQ(plan(0, 0, 8192, 64 * 2048), P(2048, 64));
+  EXPECT_EQ(plan(0, 0, 8192, 64 * 2048 - 1), P(3840, 32));  // not 64 that are too short
+  EXPECT_EQ(plan(0, 0, 1024, 1 << 20), P(1024, 64));
+  EXPECT_EQ(plan(0, 0, 8192, 100), P(256, 1));
+  EXPECT_EQ(plan(8192, 0, 8192, 16384), P(8192, 2));
+  EXPECT_EQ(plan(99999, 0, 8192, 16384), P(8192, 2));
+  EXPECT_EQ(plan(0, 8, 8192, 16384), P(2048, 8));
+  EXPECT_EQ(plan(8192, 64, 8192, 16384), P(8192, 64));  // said so: obeyed
+}
+
+TEST(Options, CpuBudgetIsPositive) { EXPECT_GE(CpuBudget(), 1u); }
+
+}  // namespace
+}  // namespace cyllm::llama

@@ -1,0 +1,368 @@
+#include "llama_cpp/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include "llama_cpp/fake_model.h"
+#include "llama_cpp/test_client.h"
+
+namespace cyllm::llama {
+namespace {
+
+using testing::FakeChat;
+using testing::FakeDecoder;
+using testing::FakeVocabulary;
+using testing::Gatherer;
+using testing::TestRequest;
+
+class SchedulerTest : public ::testing::Test {
+ protected:
+  void Make(uint32_t sequences, uint32_t chunk, uint32_t length = 64) {
+    decoder_ = std::make_unique<FakeDecoder>(sequences, length);
+    scheduler_ = std::make_unique<Scheduler>(*decoder_, vocabulary_, chunk, [this] { return now_; });
+  }
+
+  void Add(TestRequest& in) {
+    cyllm_error error{};
+    error.size = sizeof error;
+    auto request = ReadRequest(in.get(), vocabulary_.size(), &error);
+    ASSERT_TRUE(request) << error.message;
+    request->submitted = now_;
+    ASSERT_TRUE(FillPrompt(chat_, vocabulary_, decoder_->max_length(), request.get(), &error))
+        << error.message;
+    scheduler_->Add(std::move(request), &events_);
+    Deliver();
+  }
+  void Add(uint64_t id, const std::string& prompt, uint32_t max_tokens) {
+    TestRequest request(id);
+    request.Text(prompt).request.max_tokens = max_tokens;
+    Add(request);
+  }
+
+  bool Step() {
+    if (!scheduler_->Plan()) return false;
+    now_ += std::chrono::milliseconds(10);
+    scheduler_->Compute(abort_, &events_);
+    Deliver();
+    return true;
+  }
+  void RunAll() {
+    for (int i = 0; i < 1000 && Step(); ++i) {
+    }
+  }
+  void Cancel(uint64_t id) {
+    cyllm_error error{};
+    error.size = sizeof error;
+    sdk::Fail(&error, CYLLM_CANCELLED, "cancelled");
+    scheduler_->Cancel(id, error, &events_);
+    Deliver();
+  }
+  void Deliver() {
+    gatherer_.Take(events_.list().data(), events_.list().size());
+    events_.Clear();
+  }
+  std::string Text(uint64_t id, uint32_t choice = 0) { return gatherer_.Now(id).choices[choice].text; }
+
+  FakeVocabulary vocabulary_;
+  FakeChat chat_;
+  std::unique_ptr<FakeDecoder> decoder_;
+  std::unique_ptr<Scheduler> scheduler_;
+  Events events_;
+  Gatherer gatherer_;
+  std::atomic<bool> abort_ = false;
+  TimePoint now_{};
+};
+
+TEST_F(SchedulerTest, OneRequestToItsEnd) {
+  Make(4, 512);
+  Add(1, "xw", 64);
+  RunAll();
+  const auto r = gatherer_.Now(1);
+  EXPECT_TRUE(r.ended);
+  EXPECT_EQ(r.code, 0);
+  EXPECT_EQ(r.prompt_tokens, 2u);
+  EXPECT_EQ(r.choices.at(0).text, "xyz");
+  EXPECT_EQ(r.choices.at(0).reason, static_cast<uint32_t>(CYLLM_FINISH_STOP));
+  EXPECT_EQ(r.choices.at(0).completion_tokens, 4u);  // with the one that ends
+  EXPECT_EQ(r.choices.at(0).text_events, 3u);
+  EXPECT_TRUE(decoder_->held(0).empty());
+}
+
+TEST_F(SchedulerTest, RequestsJoinAndLeaveBetweenSteps) {
+  Make(4, 512);
+  Add(1, "a", 4);
+  Step();
+  Add(2, "m", 2);
+  Step();
+  EXPECT_EQ(decoder_->steps.back().size(), 2u);
+  Step();
+  EXPECT_TRUE(gatherer_.Now(2).ended);
+  Add(3, "p", 3);
+  Step();
+  EXPECT_TRUE(gatherer_.Now(1).ended);
+  RunAll();
+  EXPECT_EQ(Text(1), "bcde");
+  EXPECT_EQ(Text(2), "no");
+  EXPECT_EQ(Text(3), "qrs");
+  EXPECT_EQ(decoder_->steps.size(), 6u);
+}
+
+TEST_F(SchedulerTest, LongPromptsComeInChunksBesideDecoding) {
+  Make(4, 8);
+  Add(1, "a", 10);
+  Step();
+  Add(2, std::string(19, 'k'), 2);
+  Step();
+  EXPECT_EQ(decoder_->RowsOf(1, 0), 1u);
+  EXPECT_EQ(decoder_->RowsOf(1, 1), 8u);
+  Step();
+  Step();
+  EXPECT_EQ(decoder_->RowsOf(3, 1), 3u);
+  EXPECT_EQ(Text(1), "bcde");  // one token in every step
+  EXPECT_EQ(Text(2), "l");
+  RunAll();
+  EXPECT_EQ(Text(2), "lm");
+}
+
+TEST_F(SchedulerTest, ChunkIsSharedByPromptsInOrderOfPriority) {
+  Make(4, 8);
+  Add(1, std::string(10, 'a'), 1);
+  TestRequest urgent(2);
+  urgent.Text("mmmmm").request.max_tokens = 1;
+  urgent.request.priority = -1;
+  Add(urgent);
+  Step();
+  EXPECT_TRUE(gatherer_.Now(2).ended);
+  EXPECT_EQ(decoder_->steps.at(0).size(), 8u);
+  RunAll();
+  EXPECT_EQ(Text(1), "b");
+}
+
+TEST_F(SchedulerTest, MoreThanThereAreSequencesWaitByPriorityThenAge) {
+  Make(1, 512);
+  Add(1, "a", 2);
+  Step();
+  Add(2, "f", 1);
+  Add(3, "k", 1);
+  TestRequest urgent(4);
+  urgent.Text("p").request.max_tokens = 1;
+  urgent.request.priority = -5;
+  Add(urgent);
+  EXPECT_EQ(scheduler_->stats().requests, 1u);
+  Step();
+  EXPECT_TRUE(gatherer_.Now(1).ended);
+  Step();
+  EXPECT_TRUE(gatherer_.Now(4).ended);
+  Step();
+  EXPECT_TRUE(gatherer_.Now(2).ended);
+  EXPECT_FALSE(gatherer_.Now(3).ended);
+  RunAll();
+  EXPECT_TRUE(gatherer_.Now(3).ended);
+}
+
+TEST_F(SchedulerTest, WithoutCreditNothingRuns) {
+  Make(4, 512);
+  TestRequest request(1);
+  request.Text("a").request.max_tokens = 5;
+  request.request.credit = 0;
+  Add(request);
+  EXPECT_FALSE(Step());
+  EXPECT_TRUE(decoder_->steps.empty());
+  scheduler_->Credit(1, 2);
+  RunAll();
+  EXPECT_EQ(Text(1), "bc");
+  Add(2, "m", 3);
+  RunAll();  // the stalled one takes nobody's time
+  EXPECT_EQ(Text(2), "nop");
+  EXPECT_FALSE(gatherer_.Now(1).ended);
+  scheduler_->Credit(1, 100);
+  RunAll();
+  EXPECT_EQ(Text(1), "bcdef");
+}
+
+TEST_F(SchedulerTest, TokensWithoutTextCostNoCredit) {
+  Make(4, 512);
+  decoder_->next = [](const auto& held) {
+    const std::string smile = "\xF0\x9F\x98\x80";
+    return static_cast<uint8_t>(smile[(held.size() - 1) % 4]);
+  };
+  TestRequest request(1);
+  request.Text("a").request.max_tokens = 8;
+  request.request.credit = 1;
+  Add(request);
+  RunAll();
+  EXPECT_EQ(Text(1), "\xF0\x9F\x98\x80");
+  EXPECT_EQ(gatherer_.Now(1).choices[0].text_events, 1u);
+}
+
+TEST_F(SchedulerTest, CancelledRequestsLeaveTheirSequences) {
+  Make(1, 8);
+  Add(1, std::string(20, 'a'), 9);
+  Add(2, "m", 1);
+  Step();
+  Cancel(1);
+  EXPECT_EQ(gatherer_.Now(1).code, CYLLM_CANCELLED);
+  EXPECT_TRUE(decoder_->held(0).empty());
+  Cancel(1);
+  RunAll();
+  EXPECT_EQ(Text(2), "n");
+  EXPECT_FALSE(scheduler_->Plan());
+}
+
+TEST_F(SchedulerTest, AWaitingRequestCanBeCancelled) {
+  Make(1, 8);
+  Add(1, "a", 2);
+  Add(2, "m", 2);
+  Step();
+  Cancel(2);
+  RunAll();
+  EXPECT_TRUE(gatherer_.Now(1).ended);
+  EXPECT_EQ(gatherer_.Now(2).code, CYLLM_CANCELLED);
+}
+
+TEST_F(SchedulerTest, AFailedStepEndsItsRequestsOnly) {
+  Make(1, 8);
+  Add(1, "a", 5);
+  Add(2, "m", 2);
+  decoder_->fails = true;
+  Step();
+  EXPECT_EQ(gatherer_.Now(1).code, CYLLM_INTERNAL);
+  decoder_->fails = false;
+  RunAll();
+  EXPECT_EQ(gatherer_.Now(2).code, 0);
+  EXPECT_EQ(Text(2), "no");
+}
+
+TEST_F(SchedulerTest, ChoicesShareTheirPrompt) {
+  Make(4, 512, 128);
+  TestRequest request(1);
+  request.Text(std::string(40, 'k')).request.max_tokens = 3;
+  request.request.n = 3;
+  Add(request);
+  RunAll();
+  for (uint32_t choice = 0; choice < 3; ++choice) EXPECT_EQ(Text(1, choice), "lmn");
+  EXPECT_EQ(decoder_->copied, 2u);
+  EXPECT_EQ(decoder_->steps.at(0).size(), 40u);
+  EXPECT_EQ(decoder_->steps.at(1).size(), 3u);
+  EXPECT_EQ(gatherer_.Now(1).prompt_tokens, 40u);
+}
+
+TEST_F(SchedulerTest, ChoicesOfAModelThatCannotCopyPrefillThemselves) {
+  Make(4, 512, 128);
+  decoder_->copies = false;
+  TestRequest request(1);
+  request.Text(std::string(40, 'k')).request.max_tokens = 2;
+  request.request.n = 2;
+  Add(request);
+  RunAll();
+  EXPECT_EQ(decoder_->copied, 0u);
+  EXPECT_EQ(Text(1, 0), "lm");
+  EXPECT_EQ(Text(1, 1), "lm");
+}
+
+TEST_F(SchedulerTest, MoreChoicesThanSequences) {
+  Make(2, 512);
+  TestRequest request(1);
+  request.Text("aaaa").request.max_tokens = 2;
+  request.request.n = 5;
+  Add(request);
+  RunAll();
+  for (uint32_t choice = 0; choice < 5; ++choice) EXPECT_EQ(Text(1, choice), "bc");
+  EXPECT_TRUE(gatherer_.Now(1).ended);
+}
+
+TEST_F(SchedulerTest, ChoicesTakeTurnsWhereCreditIsShort) {
+  Make(2, 512);
+  TestRequest request(1);
+  request.Text("a").request.max_tokens = 20;
+  request.request.n = 2;
+  request.request.credit = 1;
+  Add(request);
+  for (int i = 0; i < 20; ++i) {
+    Step();
+    scheduler_->Credit(1, 1);
+  }
+  EXPECT_GE(Text(1, 0).size(), 5u);
+  EXPECT_GE(Text(1, 1).size(), 5u);
+}
+
+TEST_F(SchedulerTest, NoTokensWanted) {
+  Make(1, 512);
+  Add(1, "abc", 0);
+  RunAll();
+  const auto r = gatherer_.Now(1);
+  EXPECT_TRUE(r.ended);
+  EXPECT_EQ(r.code, 0);
+  EXPECT_EQ(r.choices.at(0).text, "");
+  EXPECT_EQ(r.choices.at(0).reason, static_cast<uint32_t>(CYLLM_FINISH_LENGTH));
+  EXPECT_TRUE(decoder_->steps.empty());
+
+  TestRequest echo(2);
+  echo.Text("abc").request.max_tokens = 0;
+  echo.request.echo = 1;
+  echo.request.credit = 0;
+  Add(echo);
+  EXPECT_FALSE(Step());
+  scheduler_->Credit(2, 1);
+  RunAll();
+  EXPECT_EQ(Text(2), "abc");
+  EXPECT_TRUE(gatherer_.Now(2).ended);
+}
+
+TEST_F(SchedulerTest, EchoComesWithTheFirstToken) {
+  Make(1, 512);
+  TestRequest echo(1);
+  echo.Text("abc").request.max_tokens = 2;
+  echo.request.echo = 1;
+  Add(echo);
+  RunAll();
+  EXPECT_EQ(Text(1), "abcde");
+  EXPECT_EQ(gatherer_.Now(1).choices[0].tokens, (std::vector<int32_t>{'d', 'e'}));
+
+  TestRequest tokens(2);
+  tokens.Tokens({'m', 'n'}).request.max_tokens = 1;
+  tokens.request.echo = 1;
+  Add(tokens);
+  RunAll();
+  EXPECT_EQ(Text(2), "mno");
+}
+
+TEST_F(SchedulerTest, StopsAndLengths) {
+  Make(4, 512);
+  TestRequest stop(1);
+  stop.Text("a").Stop({"ef"}).request.max_tokens = 20;
+  Add(stop);
+  TestRequest token(2);
+  const int32_t stop_token = 'd';
+  token.Text("a").sampling.stop_token_ids = &stop_token;
+  token.sampling.n_stop_token_ids = 1;
+  Add(token);
+  TestRequest forever(3);
+  forever.Text("y").request.max_tokens = 4;
+  forever.sampling.ignore_eos = 1;
+  Add(forever);
+  TestRequest at_least(4);
+  at_least.Text("a").Stop({"c"}).request.max_tokens = 6;
+  at_least.sampling.min_tokens = 3;
+  Add(at_least);
+  RunAll();
+  EXPECT_EQ(Text(1), "bcd");
+  EXPECT_EQ(gatherer_.Now(1).choices[0].stop_match, "ef");
+  EXPECT_EQ(gatherer_.Now(1).choices[0].reason, static_cast<uint32_t>(CYLLM_FINISH_STOP));
+  EXPECT_EQ(Text(2), "bc");
+  EXPECT_EQ(gatherer_.Now(3).choices[0].completion_tokens, 4u);
+  EXPECT_EQ(gatherer_.Now(3).choices[0].reason, static_cast<uint32_t>(CYLLM_FINISH_LENGTH));
+  EXPECT_EQ(Text(4), "bcdefg");
+}
+
+TEST_F(SchedulerTest, MaxTokensIsCutToTheRoom) {
+  Make(1, 512, 16);
+  TestRequest request(1);
+  request.Text("aaaaaaaaaa").request.max_tokens = CYLLM_MAX_TOKENS_UNSET;
+  Add(request);
+  RunAll();
+  EXPECT_EQ(Text(1), "bcdefg");
+  EXPECT_EQ(gatherer_.Now(1).choices[0].reason, static_cast<uint32_t>(CYLLM_FINISH_LENGTH));
+}
+
+}  // namespace
+}  // namespace cyllm::llama
