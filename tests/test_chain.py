@@ -113,6 +113,14 @@ def test_an_unreachable_coordinator(start):
     assert "127.0.0.1" not in error.value.response.text
 
 
+def test_hundreds_of_failed_connections_do_no_harm(coordinator):
+    nobody = [f"127.0.0.1:{port}" for port in range(1, 65)]
+    status = coordinator(*nobody, ready=False).address("coordinator-http")
+    begin = time.monotonic()
+    while time.monotonic() - begin < 1.5:  # each address is tried several times
+        assert httpx.get(status + "/ready").status_code == 503
+
+
 def test_a_large_prompt_comes_through_whole(chain):
     text = " ".join(f"w{n}" for n in range(200_000))  # 1.3 MB, many frames
     done = chain(registry(default={})).client().chat.completions.create(model="default", messages=user(text))

@@ -1,14 +1,16 @@
 """Starting, configuring and ending each process."""
 
+import json
 import signal
 import socket
+import subprocess
 import threading
 
 import httpx
 import pytest
 
 from conftest import client, registry
-from support.process import run, wait_until
+from support.process import BINARY, run, wait_until
 
 ECHO = ("--engine", "echo")
 
@@ -260,3 +262,69 @@ def test_a_second_signal_ends_it_at_once(start):
     assert process.wait_exit(10) == 128 + signal.SIGINT
     thread.join(20)
     assert failed
+
+
+def test_sigterm_while_a_model_loads(start):
+    process = start("serve", "--listen", "127.0.0.1:0", "--preload", *ECHO,
+                    env={"CY_LLM_MODEL_REGISTRY": registry(default={"load_ms": 10_000})})  # fmt: skip
+    url = process.address("gateway")
+    assert httpx.get(url + "/ready").status_code == 503
+    assert httpx.get(url + "/health").status_code == 200
+    assert process.terminate(8) == 0
+
+
+def test_a_model_that_cannot_be_loaded(start):
+    process = start("serve", "--listen", "127.0.0.1:0", "--preload", *ECHO,
+                    env={"CY_LLM_MODEL_REGISTRY": registry(default={"load_fails": True})})  # fmt: skip
+    url = process.address("gateway")
+    process.wait_log("loading failed")
+    ready = wait_until(lambda: (r := httpx.get(url + "/ready")).status_code == 503 and r.json()["reasons"], what="the reason")
+    assert any("default" in reason for reason in ready)
+    reply = httpx.post(url + "/v1/chat/completions", json={"messages": [{"role": "user", "content": "x"}]})
+    assert reply.status_code == 503 and reply.headers["retry-after"]
+
+
+def test_the_prototypes_gateway_file(start, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"api_token": "from-file", "coordinator_grpc_addr": "127.0.0.1:1", "request_timeout_sec": 5}')
+    models = lambda url, token: httpx.get(url + "/v1/models", headers={"Authorization": f"Bearer {token}"}).status_code  # noqa: E731
+    url = start("gateway", "--listen", "127.0.0.1:0", env={"GATEWAY_LITE_CONFIG": str(path)}).address("gateway")
+    assert (models(url, "from-file"), models(url, "other")) == (200, 401)
+    env = {"GATEWAY_LITE_CONFIG": str(path), "GATEWAY_API_TOKEN": "from-env"}
+    url = start("gateway", "--listen", "127.0.0.1:0", env=env).address("gateway")
+    assert (models(url, "from-env"), models(url, "from-file")) == (200, 401)
+
+
+def test_the_request_timeout(start):
+    process = start("serve", "--listen", "127.0.0.1:0", *ECHO,
+                    env={"CY_LLM_MODEL_REGISTRY": registry(default={"hang_after": 0}), "GATEWAY_REQUEST_TIMEOUT": "0.5"})  # fmt: skip
+    reply = httpx.post(process.address("gateway") + "/v1/chat/completions", json={"messages": [{"role": "user", "content": "x"}]})
+    assert reply.status_code == 504 and reply.json()["error"]["type"] == "server_error"
+
+
+def test_the_log_as_json(start):
+    process = start("serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "debug", *ECHO)
+    url = process.address("gateway")
+    assert httpx.post(url + "/v1/chat/completions", content=b'{"model":"\\u0007\\"\\n","messages":[]}').status_code == 400
+    assert httpx.post(url + "/v1/chat/completions", json={"messages": [{"role": "user", "content": "s3cret words"}]}).status_code == 200
+    assert process.terminate() == 0
+    entries = [json.loads(line) for line in process.log.splitlines() if not line.startswith("listening ")]
+    assert entries and all(set(e) == {"time", "level", "role", "message"} for e in entries)
+    assert "s3cret" not in process.log, "prompts are not logged"
+
+
+def test_chat_over_a_pipe(echo):
+    url = echo()
+    done = subprocess.run([str(BINARY), "chat", "--url", url, "--system", "be kind"], input="one two\n\n/clear\nthree\n/exit\nnever",
+                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "one two\nthree\n"), done.stderr
+
+
+def test_pull_of_a_local_file_and_of_nothing(tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF")
+    done = run("pull", path)
+    assert done.returncode == 0 and done.stdout == f"{path}\n"
+    for source in ("hf:owner", "ftp://x/y.gguf", str(tmp_path / "none.gguf"), "http://127.0.0.1:1/x.gguf"):
+        done = run("pull", source, "--model-cache", tmp_path, limit=60)
+        assert done.returncode in (1, 2) and done.stdout == "" and done.stderr.startswith("cy-llm: "), source

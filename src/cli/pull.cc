@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "base/log.h"
 #include "cli/settings/tools.h"
 #include "cli/startup.h"
 #include "worker/models/resolver.h"
@@ -57,6 +58,7 @@ int RunPull(const Args& args) {
   Settings settings("cy-llm pull", "Fetches a model into the cache, checks it, and prints its path.");
   values.Declare(settings);
   if (const auto over = LoadSettings(settings, args)) return *over;
+  InitLogging("pull", "warn", "text");
   ProgressBar bar;
   const auto path =
       ResolveModel(values.source, ModelCache(values.model_cache), [&](const FetchProgress& progress) {

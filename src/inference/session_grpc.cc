@@ -107,8 +107,8 @@ class DialledCall final : public grpc::ClientBidiReactor<SessionMessage, Session
     stub_->async()->Attach(&context_, this);
     AddHold();  // writes start outside of reactions
     StartRead(&in_);
-    StartCall();
     link_->session().Start(link_);
+    StartCall();  // last: a call that fails at once deletes this on gRPC's thread
   }
 
   void OnReadDone(bool ok) override {
