@@ -133,7 +133,7 @@ bool ResponseWriter::Write(const Event& event, TimePoint now, pb::StreamPredictR
   if (first_token_ == kNever) first_token_ = now;
   const auto* text = std::get_if<TextDelta>(&event);
   if (!text) return false;
-  tokens_ += text->token_ids.size();
+  tokens_ = std::max(tokens_, text->end.tokens);  // old workers' deltas carry no token ids
   if (text->text.empty()) return false;
   out->set_chunk(text->text);
   out->set_index(index_++);
