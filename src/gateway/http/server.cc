@@ -72,6 +72,12 @@ struct HttpServer::Impl {
     }
   }
 
+  Task<> CloseAcceptor() {
+    boost::system::error_code ignored;
+    acceptor.close(ignored);
+    co_return;
+  }
+
   Task<> Serve(std::shared_ptr<Connection> connection) {
     co_await connection->Run();
     Forget(connection);
@@ -136,10 +142,7 @@ std::string HttpServer::address() const { return impl_->address; }
 
 void HttpServer::BeginDrain() {
   if (impl_->draining.exchange(true)) return;
-  Post(impl_->pool.At(0), [impl = impl_.get()] {
-    boost::system::error_code ignored;
-    impl->acceptor.close(ignored);
-  });
+  impl_->scope.Spawn(impl_->pool.At(0), impl_->CloseAcceptor());
   impl_->room.Notify();
   impl_->ForEach(&Connection::CloseIfIdle);
 }
