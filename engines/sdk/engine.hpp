@@ -38,7 +38,7 @@ template <size_t N>
 void Copy(std::string_view text, char (&field)[N]) {
   size_t n = text.size() < N ? text.size() : N - 1;
   while (n > 0 && n < text.size() && (static_cast<unsigned char>(text[n]) & 0xC0) == 0x80) --n;
-  std::memcpy(field, text.data(), n);
+  if (n > 0) std::memcpy(field, text.data(), n);
   field[n] = 0;
 }
 

@@ -16,6 +16,7 @@
 #include "async/scope.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "inference/grpc_threads.h"
 #include "inference/session_grpc.h"
 #include "inference/stream_predict.h"
 #include "inference/wire.h"
@@ -323,6 +324,7 @@ GrpcServer::GrpcServer(GrpcServerOptions options, IoPool& pool, std::shared_ptr<
 GrpcServer::~GrpcServer() { Stop(); }
 
 Status GrpcServer::Start() {
+  KeepGrpcThreads();
   grpc::ServerBuilder builder;
   const int limit = static_cast<int>(impl_->options.max_message_bytes + (1u << 20));
   builder.SetMaxReceiveMessageSize(limit);

@@ -9,6 +9,7 @@
 #include "async/scope.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "inference/grpc_threads.h"
 #include "inference/legacy.h"
 #include "inference/session_grpc.h"
 #include "inference/stream_predict.h"
@@ -64,8 +65,7 @@ struct RemoteService::Impl : std::enable_shared_from_this<RemoteService::Impl> {
         channel(MakeChannel(options)),
         stub(pb::AiInference::NewStub(channel)) {}
 
-  Task<> Run() {
-    auto self = shared_from_this();
+  Task<> Run(std::shared_ptr<Impl>) {
     std::minstd_rand random(std::random_device{}());
     Millis backoff = options.backoff_min;
     while (!closing()) {
@@ -259,8 +259,9 @@ struct RemoteService::Impl : std::enable_shared_from_this<RemoteService::Impl> {
 RemoteService::RemoteService(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 std::shared_ptr<RemoteService> RemoteService::Make(RemoteOptions options, IoPool& pool) {
+  KeepGrpcThreads();
   auto impl = std::make_shared<Impl>(std::move(options), pool);
-  impl->scope.Spawn(impl->home, impl->Run());
+  impl->scope.Spawn(impl->home, impl->Run(impl));
   return std::shared_ptr<RemoteService>(new RemoteService(std::move(impl)));
 }
 

@@ -75,11 +75,10 @@ void Session::Start(std::shared_ptr<SessionTransport> transport) {
     outbox_.Control(std::move(frame));
   }
   Kick();
-  scope_.Spawn(closed_signal_.home(), Pulse());
+  scope_.Spawn(closed_signal_.home(), Pulse(shared_from_this()));
 }
 
-Task<> Session::Pulse() {
-  auto self = shared_from_this();
+Task<> Session::Pulse(std::shared_ptr<Session>) {
   // Changes of our snapshot are told within a quarter of a heartbeat; silence is a heartbeat of its own.
   const Millis tick = std::max(options_.heartbeat / 4, Millis(1));
   Snapshot told = options_.serves ? options_.serves->Describe() : Snapshot{};
@@ -273,7 +272,7 @@ void Session::StartServing(std::shared_ptr<Incoming> incoming) {
   incoming->request.payload = Payload::FromBytes(std::move(incoming->body));
   const uint64_t id = incoming->id;
   const Executor home = incoming->home;
-  if (scope_.Spawn(home, Serve(std::move(incoming)))) return;
+  if (scope_.Spawn(home, Serve(shared_from_this(), std::move(incoming)))) return;
   {
     MutexLock lock(mutex_);
     incoming_.erase(id);
@@ -281,8 +280,7 @@ void Session::StartServing(std::shared_ptr<Incoming> incoming) {
   SendEnd(id, Unavailable("shutting down", "draining"));
 }
 
-Task<> Session::Serve(std::shared_ptr<Incoming> incoming) {
-  auto self = shared_from_this();
+Task<> Session::Serve(std::shared_ptr<Session>, std::shared_ptr<Incoming> incoming) {
   const uint64_t id = incoming->id;
   EventStream stream = options_.serves->Infer(std::move(incoming->request), incoming->context);
   incoming->stream = stream.get();

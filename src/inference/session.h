@@ -91,8 +91,9 @@ class Session : public std::enable_shared_from_this<Session> {
   void OnBody(uint64_t id, const cy::llm::SubmitBody& body);
   void OnEvents(uint64_t id, const cy::llm::EventBatch& events);
   void StartServing(std::shared_ptr<Incoming> incoming);
-  Task<> Serve(std::shared_ptr<Incoming> incoming);
-  Task<> Pulse();
+  // Coroutines start later: they are handed what keeps the session alive.
+  Task<> Serve(std::shared_ptr<Session> self, std::shared_ptr<Incoming> incoming);
+  Task<> Pulse(std::shared_ptr<Session> self);
   void CancelIncoming(const std::shared_ptr<Incoming>& incoming);
   void SendEnd(uint64_t id, const Status& status);
   void Grant(uint64_t id, uint32_t deltas);

@@ -28,6 +28,7 @@ class Pair {
   ~Pair() {
     Close();
     scope_.Join();
+    Settle();  // what was posted refers to this
   }
 
   void Close() {
@@ -99,7 +100,13 @@ class Pair {
     return options;
   }
 
-  IoPool pool_{2};
+  // Outlives the tests' services, whose pipes live on it.
+  static IoPool& Pool() {
+    static auto* const pool = new IoPool(2);
+    return *pool;
+  }
+
+  IoPool& pool_ = Pool();
   Scope scope_;
   Side left_, right_;
 };
