@@ -8,9 +8,8 @@ import pytest
 from openai import OpenAI
 
 from support import legacy
-from support.process import Process, wait_until
+from support.process import Process, http, wait_until
 
-import httpx
 
 
 @pytest.fixture
@@ -81,7 +80,7 @@ def coordinator(start):
                         "--workers", ",".join(workers) or "none", *args, **kw)  # fmt: skip
         if ready:
             url = process.address("coordinator-http")
-            wait_until(lambda: httpx.get(url + "/ready").status_code == 200, what="the coordinator to be ready")
+            wait_until(lambda: http.get(url + "/ready").status_code == 200, what="the coordinator to be ready")
         return process
 
     return begin
@@ -106,7 +105,7 @@ class Chain:
                            env=self._env | {"CY_LLM_MODEL_REGISTRY": models}, expect=("worker", "worker-http"))  # fmt: skip
 
     def wait_ready(self, ready: bool = True):
-        wait_until(lambda: (httpx.get(self.url + "/ready").status_code == 200) == ready, what=f"/ready to be {ready}")
+        wait_until(lambda: (http.get(self.url + "/ready").status_code == 200) == ready, what=f"/ready to be {ready}")
 
     def client(self, **kw) -> OpenAI:
         return client(self.url, **kw)
@@ -134,7 +133,7 @@ def echo(start):
         process = start("serve", "--listen", "127.0.0.1:0", "--engine", "echo", *args,
                         env={"CY_LLM_MODEL_REGISTRY": registry(default=options)} | (env or {}), expect=("gateway",))  # fmt: skip
         url = process.address("gateway")
-        wait_until(lambda: httpx.get(url + "/ready").status_code == 200, what="/ready")
+        wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
         return url
 
     return begin
@@ -151,11 +150,12 @@ def model() -> str:
 
 @pytest.fixture(scope="session")
 def real(model):
-    """The all-in-one on the real model, one for all tests that only ask it; its URL."""
-    process = Process("serve", "--listen", "127.0.0.1:0", "--model", model, "--preload", expect=("gateway",))
+    """The all-in-one on the real model, one for all tests that only ask it; its URL. One compute thread: several wait
+    for each other at every step, which on a busy machine makes minutes of seconds."""
+    process = Process("serve", "--listen", "127.0.0.1:0", "--model", model, "--threads", "1", "--preload", expect=("gateway",))
     url = process.address("gateway")
     try:
-        wait_until(lambda: httpx.get(url + "/ready").status_code == 200, what="/ready")
+        wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
         yield url
     finally:
         process.kill()

@@ -3,12 +3,11 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import openai
 import pytest
 
 from conftest import Chain, client, registry
-from support.process import wait_until
+from support.process import http, run, wait_until
 
 
 def user(text: str) -> list:
@@ -44,7 +43,7 @@ def test_every_worker_gets_its_turn(chain):
 
 
 def metric(url: str, name: str) -> float:
-    lines = httpx.get(url + "/metrics").text.splitlines()
+    lines = http.get(url + "/metrics").text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
 
@@ -58,9 +57,9 @@ def test_a_worker_that_registers_itself(start, worker):
     address = coordinator.address("coordinator")
     gateway = start("gateway", "--listen", "127.0.0.1:0", "--coordinator", address, expect=("gateway",))
     url = gateway.address("gateway")
-    assert httpx.get(url + "/ready").status_code == 503
+    assert http.get(url + "/ready").status_code == 503
     first = worker({}, env={"COORDINATOR_GRPC_ADDR": address})
-    wait_until(lambda: httpx.get(url + "/ready").status_code == 200, what="the worker to register")
+    wait_until(lambda: http.get(url + "/ready").status_code == 200, what="the worker to register")
     say = lambda: client(url).chat.completions.create(model="default", messages=user("hi")).choices[0].message.content  # noqa: E731
     assert say() == "hi"
     second = worker({}, "--coordinator", address)
@@ -69,7 +68,7 @@ def test_a_worker_that_registers_itself(start, worker):
     assert first.terminate() == 0
     assert [say() for _ in range(4)] == ["hi"] * 4
     second.kill()
-    wait_until(lambda: httpx.get(url + "/ready").status_code == 503, what="the loss of the last worker")
+    wait_until(lambda: http.get(url + "/ready").status_code == 503, what="the loss of the last worker")
     with pytest.raises(openai.InternalServerError) as error:
         say()
     assert error.value.status_code == 503
@@ -80,7 +79,7 @@ def test_sockets_instead_of_ports(start, tmp_path):
     start("worker", "--uds-path", env["WORKER_UDS_PATH"], "--health-port", "0", "--engine", "echo")
     start("coordinator", "--http-listen", "off", env=env)
     url = start("gateway", "--listen", "127.0.0.1:0", env=env).address("gateway")
-    wait_until(lambda: httpx.get(url + "/ready").status_code == 200, what="/ready")
+    wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
     done = client(url).chat.completions.create(model="default", messages=user("by socket"))
     assert done.choices[0].message.content == "by socket"
 
@@ -104,8 +103,8 @@ def test_a_wrong_internal_token_is_no_answer_and_no_secret(start, worker, coordi
 
 def test_an_unreachable_coordinator(start):
     url = start("gateway", "--listen", "127.0.0.1:0", "--coordinator", "127.0.0.1:1").address("gateway")
-    assert httpx.get(url + "/health").status_code == 200
-    ready = httpx.get(url + "/ready")
+    assert http.get(url + "/health").status_code == 200
+    ready = http.get(url + "/ready")
     assert ready.status_code == 503 and ready.json()["reasons"]
     with pytest.raises(openai.InternalServerError) as error:
         client(url).chat.completions.create(model="default", messages=user("hi"))
@@ -118,7 +117,7 @@ def test_hundreds_of_failed_connections_do_no_harm(coordinator):
     status = coordinator(*nobody, ready=False).address("coordinator-http")
     begin = time.monotonic()
     while time.monotonic() - begin < 1.5:  # each address is tried several times
-        assert httpx.get(status + "/ready").status_code == 503
+        assert http.get(status + "/ready").status_code == 503
 
 
 def test_a_large_prompt_comes_through_whole(chain):
@@ -138,7 +137,7 @@ def test_a_long_load_is_bridged_with_pings(chain, tmp_path):
     config.write_text("[gateway]\nheader_commit = 0.2\nsse_ping = 0.1\n")
     c = chain(registry(default={"load_ms": 1000}), gateway_env={"GATEWAY_LITE_CONFIG": str(config)})
     body = {"model": "default", "messages": user("hi"), "stream": True}
-    raw = httpx.post(c.url + "/v1/chat/completions", json=body, timeout=60).text
+    raw = http.post(c.url + "/v1/chat/completions", json=body, timeout=60).text
     frames = raw.split("\n\n")
     assert frames[-2] == "data: [DONE]"
     pings = [n for n, frame in enumerate(frames) if frame.startswith(":")]
@@ -158,13 +157,11 @@ def test_64_streams_through_three_processes_while_health_is_asked(chain):
     with ThreadPoolExecutor(64) as pool:
         answers = pool.map(ask, range(64))
         for _ in range(20):
-            assert httpx.get(c.url + "/health").status_code == 200
+            assert http.get(c.url + "/health").status_code == 200
         assert all(answers)
 
 
 def test_the_chat_command(chain):
-    from support.process import run
-
     c = chain(registry(default={}))
     done = run("chat", "--url", c.url, "--once", "say this")
     assert (done.returncode, done.stdout) == (0, "say this\n"), done.stderr

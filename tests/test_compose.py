@@ -4,12 +4,11 @@ import re
 import socket
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 
 from conftest import client
-from support.process import run, wait_until
+from support.process import http, run, wait_until
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.community.yml").read_text())
@@ -102,7 +101,7 @@ def test_the_services_as_plain_processes(start, token, tmp_path):
             check = [c.replace(f":{port}/", f":{ports[port]}/") for c in check]
         assert run(*check[2:]).returncode == 0, check
     url = f"http://127.0.0.1:{ports['8000']}"
-    wait_until(lambda: httpx.get(url + "/ready").status_code == 200, what="/ready")
+    wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
     api = client(url, api_key=token or "none")
     done = api.chat.completions.create(model="default", messages=[{"role": "user", "content": "from compose"}])
     assert done.choices[0].message.content == "from compose"

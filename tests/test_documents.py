@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.process import BINARY, run, wait_until
+from support.process import BINARY, http, run, wait_until
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", "README.zh.md", "DEVELOPMENT_LITE.md"]
@@ -114,7 +114,7 @@ def test_the_three_processes_as_told_find_each_other(document, start):
 
         def ready():
             try:
-                return httpx.get(url).status_code == 200
+                return http.get(url).status_code == 200
             except httpx.TransportError:
                 return False
 

@@ -1,17 +1,18 @@
 """Processes that die, hang and come back, under load."""
 
+import json
 import os
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import openai
 import pytest
 
 from conftest import client, registry
-from support.process import wait_until
+from support.process import http, wait_until
 from test_chain import healthy, metric, user
 
 
@@ -114,7 +115,7 @@ def test_a_second_coordinator_stands_in(start, worker, coordinator):
     pair = [coordinator(behind.address("worker")) for _ in range(2)]
     addresses = ",".join(p.address("coordinator") for p in pair)
     url = start("gateway", "--listen", "127.0.0.1:0", env={"COORDINATOR_GRPC_ADDR": addresses}).address("gateway")
-    wait_until(lambda: httpx.get(url + "/ready").status_code == 200, what="/ready")
+    wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
     api = client(url)
     # Both must be connected, or there is nobody to stand in.
     counts = lambda: [metric(p.address("coordinator-http"), "coordinator_inference_requests_total") for p in pair]  # noqa: E731
@@ -171,17 +172,14 @@ def test_sigterm_lets_streams_end_first(chain, kind):
 def test_client_errors_mark_no_worker_unhealthy(chain):
     c = chain(registry(default={}))
     for _ in range(50):
-        assert httpx.post(c.url + "/v1/chat/completions", json={"model": "nope", "messages": user("x")}).status_code == 404
-        assert httpx.post(c.url + "/v1/chat/completions", json={"model": "default"}).status_code == 400
+        assert http.post(c.url + "/v1/chat/completions", json={"model": "nope", "messages": user("x")}).status_code == 404
+        assert http.post(c.url + "/v1/chat/completions", json={"model": "default"}).status_code == 400
     assert healthy(c) == 1
     assert c.client().chat.completions.create(model="default", messages=user("x"))
 
 
 def test_clients_that_read_nothing_do_not_hold_up_others(chain):
     c = chain(registry(default={}))
-    import json
-    import socket
-
     host, port = c.url.removeprefix("http://").split(":")
     body = json.dumps({"model": "default", "messages": user("word " * 50), "max_tokens": 2_000_000, "stream": True}).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"

@@ -8,7 +8,8 @@ import time
 import httpx
 import pytest
 
-from support.process import Process, wait_until
+from conftest import registry
+from support.process import Process, http, wait_until
 
 ASK = {"model": "default", "messages": [{"role": "user", "content": "a b c"}]}
 
@@ -24,7 +25,7 @@ def server():
 def url(server):
     yield server.address("gateway")
     assert server.alive(), server.log
-    assert httpx.get(server.address("gateway") + "/health").json() == {"status": "ok"}
+    assert http.get(server.address("gateway") + "/health").json() == {"status": "ok"}
 
 
 def raw(url: str, data: bytes, half_close: bool = False) -> bytes:
@@ -78,7 +79,7 @@ def test_sse_framing_byte_by_byte(url):
     ],
 )  # fmt: skip
 def test_paths_and_methods(url, method, path, status):
-    reply = httpx.request(method, url + path)
+    reply = http.request(method, url + path)
     assert reply.status_code == status
     if status == 405:
         assert reply.headers["allow"]
@@ -98,14 +99,14 @@ def test_broken_bodies_are_400(url, body):
 
 
 def test_form_data_is_refused(url):
-    assert httpx.post(url + "/v1/chat/completions", data={"model": "default"}).status_code in (400, 415)
+    assert http.post(url + "/v1/chat/completions", data={"model": "default"}).status_code in (400, 415)
 
 
 def test_a_body_of_100_mb_is_refused_before_it_is_read(url):
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n"
     reply = raw(url, head)
     assert reply.startswith(b"HTTP/1.1 413") and b"request_too_large" in reply
-    reply = httpx.post(url + "/v1/chat/completions", content=b"[" + b" " * (20 << 20))
+    reply = http.post(url + "/v1/chat/completions", content=b"[" + b" " * (20 << 20))
     assert reply.status_code == 413
 
 
@@ -115,14 +116,14 @@ def test_a_chunked_body_is_bounded_too(url):
             yield b" " * (1 << 20)
 
     try:
-        assert httpx.post(url + "/v1/chat/completions", content=pieces()).status_code == 413
+        assert http.post(url + "/v1/chat/completions", content=pieces()).status_code == 413
     except httpx.TransportError:
         pass  # cut off in the middle of sending
 
 
 def test_a_chunked_body_is_read(url):
     body = json.dumps(ASK).encode()
-    reply = httpx.post(url + "/v1/chat/completions", content=iter([body[:10], body[10:]]))
+    reply = http.post(url + "/v1/chat/completions", content=iter([body[:10], body[10:]]))
     assert reply.json()["choices"][0]["message"]["content"] == "a b c"
 
 
@@ -146,14 +147,12 @@ def test_smuggling_is_refused(url):
 
 
 def test_a_client_that_goes_away_frees_the_engine(start):
-    from conftest import registry
-
     process = start("serve", "--listen", "127.0.0.1:0", "--engine", "echo",
                     env={"CY_LLM_MODEL_REGISTRY": registry(default={"itl_ms": 20})})  # fmt: skip
     url = process.address("gateway")
     running = lambda: any(  # noqa: E731
         line.startswith("worker_inflight_requests") and float(line.split()[-1]) > 0
-        for line in httpx.get(url + "/metrics").text.splitlines()
+        for line in http.get(url + "/metrics").text.splitlines()
     )
     for stream in (True, False):
         host, port = url.removeprefix("http://").split(":")
@@ -199,11 +198,11 @@ def test_seeded_json(url):
              "max_completion_tokens", "logprobs", "top_logprobs", "logit_bias", "tools", "tool_choice", "response_format",
              "presence_penalty", "frequency_penalty", "repetition_penalty", "prompt", "echo", "best_of", "suffix", "modalities",
              "priority", "stop_token_ids", "min_tokens", "ignore_eos", "chat_template_kwargs", "user"]  # fmt: skip
-    with httpx.Client(base_url=url, timeout=30) as http:
+    with httpx.Client(base_url=url, timeout=30) as own:
         for n in range(500):
             path = rng.choice(["/v1/chat/completions", "/v1/completions"])
             body = ASK | {"prompt": "a b", "max_tokens": 2} | {rng.choice(names): rng.choice(values) for _ in range(rng.randint(1, 3))}
-            reply = http.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+            reply = own.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
             assert reply.status_code in (200, 400, 404), (n, body, reply.text)
             if reply.status_code != 200:
                 assert set(reply.json()["error"]) == {"message", "type", "param", "code"}

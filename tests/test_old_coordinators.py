@@ -3,13 +3,12 @@
 import time
 
 import grpc
-import httpx
 import openai
 import pytest
 
 from conftest import client
 from support.legacy import LOADING, Coordinator, Worker
-from support.process import wait_until
+from support.process import http, wait_until
 
 
 def user(text: str) -> list:
@@ -26,7 +25,7 @@ def gateway(start):
     def begin(coordinator_address: str) -> str:
         name = "COORDINATOR_UDS_PATH" if coordinator_address.startswith("unix:") else "COORDINATOR_GRPC_ADDR"
         url = start("gateway", "--listen", "127.0.0.1:0", env={name: coordinator_address.removeprefix("unix:")}).address("gateway")
-        wait_until(lambda: httpx.get(url + "/ready").status_code == 200, what="/ready")
+        wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
         return url
 
     return begin

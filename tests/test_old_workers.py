@@ -4,11 +4,10 @@ import threading
 import time
 
 import grpc
-import httpx
 import pytest
 
 from support.legacy import LOADING, Worker
-from support.process import wait_until
+from support.process import http, wait_until
 
 
 def words(request, context):
@@ -115,7 +114,7 @@ def test_a_dead_worker_is_left_out_and_comes_back(serve_legacy, coordinator, leg
     path = tmp_path / "old.sock"
     old = serve_legacy(Worker(words), path)
     front = coordinator(old.address)
-    ready = lambda: httpx.get(front.address("coordinator-http") + "/ready").status_code  # noqa: E731
+    ready = lambda: http.get(front.address("coordinator-http") + "/ready").status_code  # noqa: E731
     old.stop()
     wait_until(lambda: ready() == 503, what="the dead worker to be noticed")
     client = legacy_client(front.address("coordinator"))

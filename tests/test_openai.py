@@ -3,11 +3,11 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import openai
 import pytest
 
 from conftest import client, registry
+from support.process import Process, http
 
 
 def user(text: str) -> list:
@@ -152,8 +152,6 @@ WRONG = {
 @pytest.fixture(scope="module")
 def shared():
     """One all-in-one for tests that only ask it."""
-    from support.process import Process
-
     process = Process("serve", "--listen", "127.0.0.1:0", "--engine", "echo", expect=("gateway",))
     yield process
     process.kill()
@@ -163,7 +161,7 @@ def shared():
 def test_a_wrong_field_is_a_400_that_names_it(shared, case):
     fields, param = WRONG[case]
     body = {"model": "default", "messages": user("x")} | fields
-    reply = httpx.post(shared.address("gateway") + "/v1/chat/completions", json=body)
+    reply = http.post(shared.address("gateway") + "/v1/chat/completions", json=body)
     assert reply.status_code == 400, reply.text
     error = reply.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
@@ -197,7 +195,7 @@ def test_an_error_after_the_first_token(echo):
     with pytest.raises(openai.InternalServerError):
         api.chat.completions.create(model="default", messages=user("a b c"), max_tokens=9)
     body = {"model": "default", "messages": user("a b c"), "max_tokens": 9, "stream": True}
-    raw = httpx.post(url + "/v1/chat/completions", json=body).text.strip().split("\n\n")
+    raw = http.post(url + "/v1/chat/completions", json=body).text.strip().split("\n\n")
     assert set(json.loads(raw[-1].removeprefix("data: "))["error"]) == {"message", "type", "param", "code"}
     assert "[DONE]" not in raw[-1]
 
@@ -210,12 +208,12 @@ def test_a_token_guards_the_api(echo):
         assert error.value.response.headers["www-authenticate"].startswith("Bearer")
     assert client(url, api_key="s3cret").chat.completions.create(model="default", messages=user("x"))
     ask = {"model": "default", "messages": user("x")}
-    post = lambda **headers: httpx.post(url + "/v1/chat/completions", json=ask, headers=headers).status_code  # noqa: E731
+    post = lambda **headers: http.post(url + "/v1/chat/completions", json=ask, headers=headers).status_code  # noqa: E731
     assert post() == 401
     assert post(Authorization="bearer s3cret") == 200
     assert post(**{"X-Api-Key": "s3cret"}) == 200
-    assert httpx.get(url + "/v1/models").status_code == 401
-    assert httpx.get(url + "/health").status_code == 200
+    assert http.get(url + "/v1/models").status_code == 401
+    assert http.get(url + "/health").status_code == 200
 
 
 def test_64_at_once_all_right(shared):
@@ -234,11 +232,11 @@ def test_64_at_once_all_right(shared):
 def test_request_ids_and_the_log_line(shared):
     url = shared.address("gateway") + "/v1/chat/completions"
     ask = {"model": "default", "messages": user("x")}
-    assert httpx.post(url, json=ask, headers={"X-Request-Id": "mine-42"}).headers["x-request-id"] == "mine-42"
+    assert http.post(url, json=ask, headers={"X-Request-Id": "mine-42"}).headers["x-request-id"] == "mine-42"
     shared.wait_log("mine-42")
-    own = httpx.post(url, json={"model": "default"}).headers["x-request-id"]
+    own = http.post(url, json={"model": "default"}).headers["x-request-id"]
     shared.wait_log(own)
-    assert httpx.post(url, json=ask, headers={"X-Request-Id": "x" * 500}).headers["x-request-id"] != "x" * 500
+    assert http.post(url, json=ask, headers={"X-Request-Id": "x" * 500}).headers["x-request-id"] != "x" * 500
 
 
 def test_models_of_a_registry(echo):
@@ -248,5 +246,5 @@ def test_models_of_a_registry(echo):
     assert {m.id for m in api.models.list()} == {"default", "org/red", "blue"}
     say = lambda model: api.chat.completions.create(model=model, messages=user("a b c"), max_tokens=9).choices[0].message.content  # noqa: E731
     assert (say("org/red"), say("blue"), say("default")) == ("a", "a b", "a b")
-    assert httpx.get(url + "/v1/models/org/red").json()["id"] == "org/red"
-    assert httpx.get(url + "/v1/models/org%2Fred").json()["id"] == "org/red"
+    assert http.get(url + "/v1/models/org/red").json()["id"] == "org/red"
+    assert http.get(url + "/v1/models/org%2Fred").json()["id"] == "org/red"

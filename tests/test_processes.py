@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from conftest import client, registry
-from support.process import BINARY, run, wait_until
+from support.process import BINARY, http, run, wait_until
 
 ECHO = ("--engine", "echo")
 
@@ -170,15 +170,15 @@ def test_the_worker_says_the_contracts_readiness_line(start):
 def test_the_status_port(start, kind):
     args, _ = SERVERS[kind]
     url = start(*args).address(f"{kind}-http")
-    assert httpx.get(url + "/health").json() == {"status": "ok"}
-    assert httpx.get(url + "/healthz").json() == {"status": "ok"}
-    assert httpx.get(url + "/ready").status_code == (200 if kind == "worker" else 503)
-    metrics = httpx.get(url + "/metrics")
+    assert http.get(url + "/health").json() == {"status": "ok"}
+    assert http.get(url + "/healthz").json() == {"status": "ok"}
+    assert http.get(url + "/ready").status_code == (200 if kind == "worker" else 503)
+    metrics = http.get(url + "/metrics")
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert ("worker_success_total" if kind == "worker" else "coordinator_inference_requests_total") in metrics.text
-    assert httpx.get(url + "/nothing").status_code == 404
-    assert httpx.post(url + "/health").status_code == 405
-    assert httpx.head(url + "/health").status_code == 200
+    assert http.get(url + "/nothing").status_code == 404
+    assert http.post(url + "/health").status_code == 405
+    assert http.head(url + "/health").status_code == 200
     ready = run("healthcheck", url + "/ready")
     assert ready.returncode == (0 if kind == "worker" else 1)
 
@@ -195,7 +195,7 @@ def test_the_status_port_survives_nonsense_and_silence(start):
                 assert c.recv(100).startswith(b"HTTP/1.1 4")
             except ConnectionError:
                 pass
-    assert httpx.get(url + "/health").status_code == 200
+    assert http.get(url + "/health").status_code == 200
     for c in silent:
         c.close()
 
@@ -228,7 +228,7 @@ def test_sigterm_lets_running_answers_end(start):
 
     def refused():
         try:
-            return httpx.get(url + "/ready").status_code == 503
+            return http.get(url + "/ready").status_code == 503
         except httpx.TransportError:
             return True
 
@@ -268,8 +268,8 @@ def test_sigterm_while_a_model_loads(start):
     process = start("serve", "--listen", "127.0.0.1:0", "--preload", *ECHO,
                     env={"CY_LLM_MODEL_REGISTRY": registry(default={"load_ms": 10_000})})  # fmt: skip
     url = process.address("gateway")
-    assert httpx.get(url + "/ready").status_code == 503
-    assert httpx.get(url + "/health").status_code == 200
+    assert http.get(url + "/ready").status_code == 503
+    assert http.get(url + "/health").status_code == 200
     assert process.terminate(8) == 0
 
 
@@ -278,16 +278,16 @@ def test_a_model_that_cannot_be_loaded(start):
                     env={"CY_LLM_MODEL_REGISTRY": registry(default={"load_fails": True})})  # fmt: skip
     url = process.address("gateway")
     process.wait_log("loading failed")
-    ready = wait_until(lambda: (r := httpx.get(url + "/ready")).status_code == 503 and r.json()["reasons"], what="the reason")
+    ready = wait_until(lambda: (r := http.get(url + "/ready")).status_code == 503 and r.json()["reasons"], what="the reason")
     assert any("default" in reason for reason in ready)
-    reply = httpx.post(url + "/v1/chat/completions", json={"messages": [{"role": "user", "content": "x"}]})
+    reply = http.post(url + "/v1/chat/completions", json={"messages": [{"role": "user", "content": "x"}]})
     assert reply.status_code == 503 and reply.headers["retry-after"]
 
 
 def test_the_prototypes_gateway_file(start, tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"api_token": "from-file", "coordinator_grpc_addr": "127.0.0.1:1", "request_timeout_sec": 5}')
-    models = lambda url, token: httpx.get(url + "/v1/models", headers={"Authorization": f"Bearer {token}"}).status_code  # noqa: E731
+    models = lambda url, token: http.get(url + "/v1/models", headers={"Authorization": f"Bearer {token}"}).status_code  # noqa: E731
     url = start("gateway", "--listen", "127.0.0.1:0", env={"GATEWAY_LITE_CONFIG": str(path)}).address("gateway")
     assert (models(url, "from-file"), models(url, "other")) == (200, 401)
     env = {"GATEWAY_LITE_CONFIG": str(path), "GATEWAY_API_TOKEN": "from-env"}
@@ -298,15 +298,15 @@ def test_the_prototypes_gateway_file(start, tmp_path):
 def test_the_request_timeout(start):
     process = start("serve", "--listen", "127.0.0.1:0", *ECHO,
                     env={"CY_LLM_MODEL_REGISTRY": registry(default={"hang_after": 0}), "GATEWAY_REQUEST_TIMEOUT": "0.5"})  # fmt: skip
-    reply = httpx.post(process.address("gateway") + "/v1/chat/completions", json={"messages": [{"role": "user", "content": "x"}]})
+    reply = http.post(process.address("gateway") + "/v1/chat/completions", json={"messages": [{"role": "user", "content": "x"}]})
     assert reply.status_code == 504 and reply.json()["error"]["type"] == "server_error"
 
 
 def test_the_log_as_json(start):
     process = start("serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "debug", *ECHO)
     url = process.address("gateway")
-    assert httpx.post(url + "/v1/chat/completions", content=b'{"model":"\\u0007\\"\\n","messages":[]}').status_code == 400
-    assert httpx.post(url + "/v1/chat/completions", json={"messages": [{"role": "user", "content": "s3cret words"}]}).status_code == 200
+    assert http.post(url + "/v1/chat/completions", content=b'{"model":"\\u0007\\"\\n","messages":[]}').status_code == 400
+    assert http.post(url + "/v1/chat/completions", json={"messages": [{"role": "user", "content": "s3cret words"}]}).status_code == 200
     assert process.terminate() == 0
     entries = [json.loads(line) for line in process.log.splitlines() if not line.startswith("listening ")]
     assert entries and all(set(e) == {"time", "level", "role", "message"} for e in entries)

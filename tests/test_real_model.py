@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from conftest import client
-from support.process import wait_until
+from support.process import http, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -82,10 +82,10 @@ def test_64_streams_finish_while_health_answers(real, api, record_property):
     stop, probes = threading.Event(), []
 
     def probe():
-        with httpx.Client() as http:
+        with httpx.Client() as own:
             while not stop.is_set() and len(probes) < 200:
                 begin = time.monotonic()
-                assert http.get(real + "/health").status_code == 200
+                assert own.get(real + "/health").status_code == 200
                 probes.append(time.monotonic() - begin)
                 stop.wait(0.02)
 
@@ -135,7 +135,7 @@ def test_too_long_is_a_400_before_the_stream(api):
 
 def test_clients_that_leave_free_the_engine(real, api):
     def running():
-        lines = httpx.get(real + "/metrics").text.splitlines()
+        lines = http.get(real + "/metrics").text.splitlines()
         return any(line.startswith("worker_inflight_requests") and float(line.split()[-1]) > 0 for line in lines)
 
     streams = [ask(api, "Write a long story.", stream=True, max_tokens=2000, extra_body={"ignore_eos": True}) for _ in range(4)]
@@ -153,7 +153,7 @@ def test_through_three_processes(start, model):
     coordinator = start("coordinator", "--listen", "127.0.0.1:0", "--http-listen", "off", "--workers", worker.address("worker"))
     gateway = start("gateway", "--listen", "127.0.0.1:0", "--coordinator", coordinator.address("coordinator"))
     url = gateway.address("gateway")
-    wait_until(lambda: httpx.get(url + "/ready").status_code == 200, what="/ready")
+    wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
     api = client(url)
     arrived = []
     text = ""

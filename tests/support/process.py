@@ -9,11 +9,17 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
+
 BINARY = Path(os.environ.get("CY_LLM_BIN", Path(__file__).parents[2] / "build/release/bin/cy-llm"))
 START_LIMIT = 60.0  # seconds; instrumented binaries and busy machines included
 
 # What would leak from the developer's shell into a process under test.
 OWN_VARIABLES = ("CY_LLM_", "COORDINATOR_", "WORKER_", "GATEWAY_", "HF_", "VLLM_")
+
+
+# One client for all plain requests (making one costs as much as a hundred requests), a connection each.
+http = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def wait_until(condition, limit: float = START_LIMIT, what: str = ""):
