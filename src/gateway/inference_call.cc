@@ -161,11 +161,15 @@ Task<> InferenceCall::RunStream(const openai::Call& call, openai::ResponseInfo i
 
   const bool pings = options_.sse_ping.count() > 0;
   std::string out;
-  while (co_await Pull(events, pings ? After(Clock::now(), options_.sse_ping) : kNever)) {
+  TimePoint ping_at = After(Clock::now(), options_.sse_ping);
+  while (co_await Pull(events, pings ? ping_at : kNever)) {
     out.clear();
     for (const Event& event : events) writer.Write(event, out);
-    if (events.empty() && pings) out = openai::kPing;
-    if (!out.empty() && !co_await exchange_.Write(std::move(out))) gone_ = true;
+    // Progress is nothing that the client sees: a load that reports often is silent all the same.
+    if (out.empty() && pings && Clock::now() >= ping_at) out = openai::kPing;
+    if (out.empty()) continue;
+    if (!co_await exchange_.Write(std::move(out))) gone_ = true;
+    ping_at = After(Clock::now(), options_.sse_ping);
   }
   outcome_.totals = writer.totals();
   if (gone_) co_return;
