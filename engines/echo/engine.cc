@@ -1,11 +1,11 @@
 // The echo engine behind the C ABI: one thread, all requests.
 #include "sdk/engine.hpp"
 
-#include <algorithm>
 #include <condition_variable>
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -15,6 +15,8 @@
 
 namespace cyllm::echo {
 namespace {
+
+constexpr uint32_t kMaxChoices = 128;
 
 class Engine {
  public:
@@ -37,8 +39,8 @@ class Engine {
     if (in.resume) return sdk::Fail(error, CYLLM_UNIMPLEMENTED, "echo cannot resume");
     std::optional<Prompt> prompt = ReadPrompt(in, &why);
     if (!prompt) return sdk::Fail(error, CYLLM_INVALID_ARGUMENT, why, {}, "messages");
-    if (in.n == 0 || !in.sampling)
-      return sdk::Fail(error, CYLLM_INVALID_ARGUMENT, "n must be 1 or more", {}, "n");
+    if (in.n == 0 || in.n > kMaxChoices || !in.sampling)
+      return sdk::Fail(error, CYLLM_INVALID_ARGUMENT, "n must be from 1 to 128", {}, "n");
     cyllm_request request = in;
     const cyllm_sampling sampling = sdk::Read(in.sampling);
     request.sampling = &sampling;
@@ -79,7 +81,6 @@ class Engine {
   }
 
   void Run() {
-    TimePoint due = TimePoint::max();
     while (true) {
       std::vector<std::pair<uint64_t, std::unique_ptr<Job>>> arrived;
       std::vector<std::pair<uint64_t, uint32_t>> commands;
@@ -87,56 +88,81 @@ class Engine {
       {
         std::unique_lock lock(mutex_);
         const auto something = [&] { return stopping_ || !arrived_.empty() || !commands_.empty(); };
-        if (due == TimePoint::max()) {
+        if (due_.empty()) {
           changed_.wait(lock, something);
         } else {
-          changed_.wait_until(lock, due, something);
+          changed_.wait_until(lock, due_.begin()->first, something);
         }
         arrived.swap(arrived_);
         commands.swap(commands_);
         stopping = stopping_;
       }
-      for (auto& [id, job] : arrived) jobs_.emplace(id, std::move(job));
-      for (const auto& [id, credit] : commands) {
-        const auto it = jobs_.find(id);
-        if (it == jobs_.end() || it->second->ended()) continue;
-        if (credit > 0) {
-          it->second->Credit(credit);
-        } else {
-          it->second->End(CYLLM_CANCELLED, "cancelled", step_);
-        }
+      uint32_t ended = 0;
+      for (auto& [id, job] : arrived) {
+        due_.emplace(job->due(), id);
+        jobs_.emplace(id, std::move(job));
       }
-      due = Advance(stopping);
+      for (const auto& [id, credit] : commands) {
+        ended += Change(id, [&, n = credit](Job& job) {
+          if (n > 0) {
+            job.Credit(n);
+          } else {
+            job.End(CYLLM_CANCELLED, "cancelled", step_);
+          }
+        });
+      }
+      const TimePoint now = Clock::now();
+      for (const uint64_t id : stopping ? All() : DueAt(now)) {
+        ended += Change(id, [&](Job& job) {
+          if (stopping) {
+            job.End(CYLLM_CANCELLED, "the engine is going away", step_);
+          } else {
+            job.Advance(now, step_);
+          }
+        });
+      }
+      Tell(ended);
       if (stopping) return;
     }
   }
 
-  // One step; when the next one is due.
-  TimePoint Advance(bool stopping) {
-    const TimePoint now = Clock::now();
-    TimePoint due = TimePoint::max();
-    uint32_t ended = 0;
-    for (auto it = jobs_.begin(); it != jobs_.end();) {
-      Job& job = *it->second;
-      if (!job.ended() && stopping) job.End(CYLLM_CANCELLED, "the engine is going away", step_);
-      if (!job.ended() && job.due() <= now) job.Advance(now, step_);
-      if (job.ended()) {
-        ++ended;
-        it = jobs_.erase(it);
-        continue;
-      }
-      due = std::min(due, job.due());
-      ++it;
+  // Applies `f` to a job, if there is one of that id; 1 when that ended it.
+  template <class F>
+  uint32_t Change(uint64_t id, F f) {
+    const auto it = jobs_.find(id);
+    if (it == jobs_.end()) return 0;
+    Job& job = *it->second;
+    const TimePoint before = job.due();
+    f(job);
+    const TimePoint after = job.ended() ? TimePoint::max() : job.due();
+    if (after != before) {
+      due_.erase({before, id});
+      if (after != TimePoint::max()) due_.emplace(after, id);
     }
+    if (!job.ended()) return 0;
+    jobs_.erase(it);
+    return 1;
+  }
+
+  std::vector<uint64_t> DueAt(TimePoint now) const {
+    std::vector<uint64_t> ids;
+    for (auto it = due_.begin(); it != due_.end() && it->first <= now; ++it) ids.push_back(it->second);
+    return ids;
+  }
+  std::vector<uint64_t> All() const {
+    std::vector<uint64_t> ids;
+    for (const auto& [id, job] : jobs_) ids.push_back(id);
+    return ids;
+  }
+
+  void Tell(uint32_t ended) {
     if (!step_.events().empty())
       callbacks_.events(callbacks_.ctx, step_.events().data(), step_.events().size());
     step_.Clear();
-    if (ended > 0) {
-      std::lock_guard lock(mutex_);
-      live_ -= ended;
-      if (live_ == 0) idle_.notify_all();
-    }
-    return due;
+    if (ended == 0) return;
+    std::lock_guard lock(mutex_);
+    live_ -= ended;
+    if (live_ == 0) idle_.notify_all();
   }
 
   const Options options_;
@@ -151,6 +177,7 @@ class Engine {
 
   // Of the thread.
   std::unordered_map<uint64_t, std::unique_ptr<Job>> jobs_;
+  std::set<std::pair<TimePoint, uint64_t>> due_;  // of every job that has something to do at some time
   Step step_;
   std::thread thread_;
 };

@@ -1,0 +1,98 @@
+// One engine under test, and everything it says: the rules that hold for every event are checked as it comes.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "sdk/engine.hpp"
+
+namespace cyllm::conformance {
+
+struct Ask {
+  uint32_t kind = CYLLM_KIND_CHAT;
+  std::string messages = R"([{"role":"user","content":"one two three"}])";
+  std::string prompt;
+  uint32_t max_tokens = 6;
+  uint32_t n = 1;
+  uint32_t credit = 100'000;
+  std::vector<std::string> stop;
+  bool logprobs = false;
+  // As an older or a newer host would have compiled them.
+  size_t request_size = sizeof(cyllm_request);
+  size_t sampling_size = sizeof(cyllm_sampling);
+};
+
+struct Choice {
+  std::string text;
+  cyllm_offsets end{};
+  uint32_t finished = 0;  // times
+  uint32_t reason = 0;
+  uint32_t completion_tokens = 0;
+};
+
+struct Answer {
+  int32_t refused = CYLLM_OK;  // submit's return
+  bool accepted = false;
+  uint64_t credit = 0, deltas = 0;
+  std::map<uint32_t, Choice> choices;
+  uint32_t ends = 0;
+  int32_t code = CYLLM_OK;  // of the END
+  std::string message;      // of the refusal or the END
+};
+
+// Thread-safe.
+class Client {
+ public:
+  // `config_json` for create; fails() tells when there is no engine afterwards.
+  Client(const cyllm_engine_api* api, const std::string& config_json);
+  ~Client();  // Destroy()
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  // Its id. The answer says whether it was refused.
+  uint64_t Submit(const Ask& ask);
+  void Cancel(uint64_t id);
+  void Credit(uint64_t id, uint32_t events);
+  void Drain();
+  void Destroy();  // idempotent
+
+  // Called from inside the callback, for every delta.
+  void OnDelta(std::function<void(uint64_t id)> f);
+
+  // Blocks until the request has ended (or was refused); an answer without END after a minute.
+  Answer Wait(uint64_t id);
+  Answer Peek(uint64_t id);
+  Answer Run(const Ask& ask) { return Wait(Submit(ask)); }
+
+  bool created() const { return engine_ != nullptr; }
+  cyllm_engine* engine() const { return engine_; }
+  // What was against the rules so far.
+  std::vector<std::string> faults();
+
+ private:
+  static void OnEvents(void* self, const cyllm_event* events, size_t n);
+  void Look(const cyllm_event& in);
+  void LookAtDelta(Answer& answer, const cyllm_event& event);
+  void LookAtEnd(Answer& answer, const cyllm_event& event);
+  void Fault(std::string what);
+
+  const cyllm_engine_api* const api_;
+  cyllm_engine* engine_ = nullptr;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<uint64_t, Answer> answers_;
+  std::map<uint64_t, bool> logprobs_;  // asked for
+  std::vector<std::string> faults_;
+  std::function<void(uint64_t)> on_delta_;
+  uint64_t next_id_ = 1;
+  bool in_callback_ = false, destroyed_ = false;
+};
+
+bool IsUtf8(std::string_view text);
+
+}  // namespace cyllm::conformance
