@@ -79,7 +79,7 @@ void CancelInsideTheCallback(const Subject& s, const Report& wrong) {
   With(s, wrong, [](Client& client, const Report& w) {
     client.OnDelta([&client](uint64_t id) { client.Cancel(id); });
     Ask ask;
-    ask.max_tokens = 200;
+    ask.max_tokens = CYLLM_MAX_TOKENS_UNSET;
     if (client.Run(ask).ends != 1) w("not one END after cancel");
   });
 }

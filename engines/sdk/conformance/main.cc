@@ -1,18 +1,14 @@
-// cyllm-engine-conformance PLUGIN.so [CONFIG-JSON | env:VARIABLE]: loads an engine plugin and tries to break
-// it. With env:VARIABLE, the variable names the model's file; unset, the program ends with 77 (skipped).
+// cyllm-engine-conformance PLUGIN.so [CONFIG-JSON]: loads an engine plugin and tries to break it.
 #include <dlfcn.h>
 
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 
 #include "sdk/conformance/checks.h"
 #include "sdk/engine.hpp"
 
 namespace cyllm::conformance {
 namespace {
-
-constexpr int kSkipped = 77;
 
 void HostLog(void*, int level, cyllm_str message) {
   if (level >= CYLLM_LOG_ERROR)
@@ -34,30 +30,13 @@ cyllm_host Host(uint32_t major) {
           HostNow};
 }
 
-std::string JsonString(const char* text) {
-  std::string out = "\"";
-  for (; *text; ++text) {
-    if (*text == '"' || *text == '\\') out += '\\';
-    out += *text;
-  }
-  return out + '"';
-}
-
 int Main(int argc, char** argv) {
   if (argc < 2 || argc > 3) {
-    std::fprintf(stderr, "usage: %s PLUGIN.so [CONFIG-JSON | env:VARIABLE]\n", argv[0]);
+    std::fprintf(stderr, "usage: %s PLUGIN.so [CONFIG-JSON]\n", argv[0]);
     return 2;
   }
   Subject subject;
   subject.config = argc > 2 ? argv[2] : R"({"model": {"id": "m"}})";
-  if (subject.config.starts_with("env:")) {
-    const char* path = std::getenv(subject.config.c_str() + 4);
-    if (!path || !*path) {
-      std::printf("skipped: %s is not set\n", subject.config.c_str() + 4);
-      return kSkipped;
-    }
-    subject.config = R"({"model": {"id": "m", "path": )" + JsonString(path) + "}}";
-  }
   void* library = dlopen(argv[1], RTLD_LOCAL | RTLD_NOW);
   if (!library) {
     std::fprintf(stderr, "%s\n", dlerror());
