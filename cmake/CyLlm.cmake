@@ -118,3 +118,13 @@ function(cy_needs_engine test)
     endforeach()
   endif()
 endfunction()
+
+# cy_fuzz(NAME FILE target...): a libFuzzer program fuzz_NAME of FILE, in trees with AddressSanitizer.
+function(cy_fuzz name file)
+  if(CY_SANITIZE MATCHES "address")
+    add_executable(fuzz_${name} ${file})
+    target_link_libraries(fuzz_${name} PRIVATE cy_options ${ARGN})
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+    set_target_properties(fuzz_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz)
+  endif()
+endfunction()

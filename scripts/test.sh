@@ -46,6 +46,16 @@ process_tests() {
     --junitxml "$RESULTS/$name/pytest.xml" "$@"
 }
 
+# Each fuzz program of the asan tree, for a minute; what it finds is its exit status.
+fuzz_tests() {
+  local program corpus
+  for program in "$BUILD"/asan/fuzz/fuzz_*; do
+    corpus=$BUILD/fuzz/$(basename "$program")
+    mkdir -p "$corpus"
+    "$program" -max_total_time=60 -rss_limit_mb=4096 -print_final_stats=1 "$corpus" || return 1
+  done
+}
+
 static_checks() {
   "$ROOT/tools/check_layers.py" || return 1
   check_format --check
@@ -83,6 +93,7 @@ cy_test() {
     fi
   fi
   if ((asan)); then part asan unit_tests asan asan; fi
+  if ((long)); then part fuzz fuzz_tests; fi
   if ((tsan)); then part tsan unit_tests tsan tsan; fi
   if ((containers)); then
     load packages build containers

@@ -24,6 +24,15 @@ prometheus::Histogram& LatencyHistogram(const std::string& name, const std::stri
   return prometheus::BuildHistogram().Name(name).Help(help).Register(MetricsRegistry()).Add(labels, kSeconds);
 }
 
+prometheus::Summary& LatencySummaryMs(const std::string& name, const std::string& help) {
+  static const prometheus::Summary::Quantiles kQuantiles = {{0.5, 0.05}, {0.95, 0.01}, {0.99, 0.001}};
+  return prometheus::BuildSummary()
+      .Name(name)
+      .Help(help)
+      .Register(MetricsRegistry())
+      .Add({}, kQuantiles, std::chrono::minutes(10), 5);
+}
+
 std::string RenderMetrics() { return prometheus::TextSerializer().Serialize(MetricsRegistry().Collect()); }
 
 }  // namespace cyllm

@@ -5,6 +5,7 @@
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
+#include <prometheus/summary.h>
 
 #include <map>
 #include <string>
@@ -22,6 +23,8 @@ prometheus::Gauge& Gauge(const std::string& name, const std::string& help, const
 // Seconds, with buckets from 1 ms to 2 minutes.
 prometheus::Histogram& LatencyHistogram(const std::string& name, const std::string& help,
                                         const Labels& labels = {});
+// Milliseconds, with quantiles 0.5, 0.95 and 0.99 over the last ten minutes (the contract's form).
+prometheus::Summary& LatencySummaryMs(const std::string& name, const std::string& help);
 
 // Prometheus text format 0.0.4.
 std::string RenderMetrics();

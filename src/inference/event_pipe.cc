@@ -44,7 +44,7 @@ class PipeStream final : public EventSource {
         }
         co_return result;
       }
-      if (std::exchange(woken_, false) || !co_await state_->signal.Wait(wake_at)) {
+      if (wake_at == kPoll || std::exchange(woken_, false) || !co_await state_->signal.Wait(wake_at)) {
         result.what = NextResult::What::kTimeout;
         co_return result;
       }

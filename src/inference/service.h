@@ -22,6 +22,9 @@ struct Context {
   std::string tracestate;
 };
 
+// For EventSource::Next: only what is there already.
+inline constexpr TimePoint kPoll = TimePoint::min();
+
 // One step of a stream.
 struct NextResult {
   enum class What : uint8_t { kEvents, kTimeout, kEnd };
@@ -37,7 +40,7 @@ class EventSource {
  public:
   virtual ~EventSource() = default;
 
-  // All events that are there; waits for one until `wake_at`. A timeout loses nothing: call again. After kEnd
+  // All events that are there; waits for one until `wake_at` (kPoll: not at all). A timeout loses nothing: call again. After kEnd
   // every further call returns the same end.
   virtual Task<NextResult> Next(TimePoint wake_at) = 0;
 

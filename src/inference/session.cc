@@ -285,17 +285,23 @@ Task<> Session::Serve(std::shared_ptr<Session>, std::shared_ptr<Incoming> incomi
   EventStream stream = options_.serves->Infer(std::move(incoming->request), incoming->context);
   incoming->stream = stream.get();
   Status end;
+  bool queued = false;  // events in the outbox of which the transport was not told
   while (true) {
     if (incoming->cancelled) {
       end = MakeStatus(Code::kCancelled, "cancelled by the caller");
       break;
     }
     if (incoming->credit <= 0) {
+      if (std::exchange(queued, false)) Kick();
       co_await incoming->signal->Wait();
       continue;
     }
-    NextResult next = co_await stream->Next(kNever);
-    if (next.what == NextResult::What::kTimeout) continue;
+    // What is there goes out in one message: the last events and the end, mostly.
+    NextResult next = co_await stream->Next(queued ? kPoll : kNever);
+    if (next.what == NextResult::What::kTimeout) {
+      if (std::exchange(queued, false)) Kick();
+      continue;
+    }
     if (next.what == NextResult::What::kEnd) {
       end = std::move(next.end);
       break;
@@ -320,7 +326,7 @@ Task<> Session::Serve(std::shared_ptr<Session>, std::shared_ptr<Incoming> incomi
     }
     if (bytes > 0) send();
     incoming->credit -= deltas;
-    Kick();
+    queued = true;
   }
   incoming->stream = nullptr;
   stream.reset();

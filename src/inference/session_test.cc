@@ -47,6 +47,7 @@ class Pair {
   Session& right() { return *right_.session; }
   IoPool& pool() { return pool_; }
   int messages_to_right() const { return left_.sent; }
+  int messages_to_left() const { return right_.sent; }
 
   EventStream Ask(size_t payload_bytes = 10) {
     Request request;
@@ -145,6 +146,15 @@ TEST(Session, DroppingTheStreamCancelsOnTheOtherSide) {
   ASSERT_TRUE(fake->WaitForRequests(1));
   stream.reset();
   EXPECT_TRUE(fake->WaitForDrop(0));
+}
+
+TEST(Session, AWholeAnswerThatIsThereIsOneMessage) {
+  auto fake = std::make_shared<FakeService>(std::vector<Script>{{TextAnswer({"a", "b"}), Status::Ok()}});
+  Pair pair(nullptr, fake);
+  const int before = pair.messages_to_left();
+  auto stream = pair.Ask();
+  EXPECT_EQ(pair.Run(*stream).Text(), "ab");
+  EXPECT_EQ(pair.messages_to_left(), before + 1);
 }
 
 TEST(Session, LosingTheConnectionEndsBothSides) {

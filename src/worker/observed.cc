@@ -35,17 +35,24 @@ class Observed final : public EventSource {
     size_t tokens = 0;
     for (const Event& event : events) {
       if (const auto* delta = std::get_if<TextDelta>(&event)) tokens += delta->token_ids.size();
-      if (const auto* accepted = std::get_if<Accepted>(&event))
-        metrics_->prompt_tokens.Increment(accepted->prompt_tokens);
+      if (const auto* accepted = std::get_if<Accepted>(&event)) CountAccepted(*accepted);
       if (IsDelta(event) && !std::exchange(first_seen_, true))
         metrics_->ttft.Observe(Seconds(Clock::now() - start_));
     }
     if (tokens > 0) metrics_->tokens.Increment(static_cast<double>(tokens));
   }
+  void CountAccepted(const Accepted& accepted) {
+    metrics_->prompt_tokens.Increment(accepted.prompt_tokens);
+    (accepted.cached_tokens > 0 ? metrics_->cache_hits : metrics_->cache_misses).Increment();
+    const double hits = metrics_->cache_hits.Value();
+    metrics_->cache_hit_rate.Set(100 * hits / (hits + metrics_->cache_misses.Value()));
+  }
   void CountEnd(const Status& end) {
     if (end.ok()) {
       metrics_->success.Increment();
-      metrics_->latency.Observe(Seconds(Clock::now() - start_));
+      const double seconds = Seconds(Clock::now() - start_);
+      metrics_->latency.Observe(seconds);
+      metrics_->latency_ms.Observe(seconds * 1000);
     } else if (!IsClientsMistake(end.code)) {
       metrics_->failed.Increment();
     }

@@ -8,6 +8,8 @@
 #include <random>
 #include <tuple>
 
+#include "base/log.h"
+
 namespace cyllm {
 
 namespace asio = boost::asio;
@@ -185,6 +187,7 @@ void Connection::TakeOver(Parser& parser) {
 Task<Connection::Read> Connection::Refuse(int status, std::string_view message, std::string_view code) {
   answered_ = false;
   keep_alive_ = false;
+  Log()->info("{} -> {}: {}", request_.id, status, message);
   co_await Respond(options_.error(status, message, code));
   co_await Linger();
   co_return Read::kAnswered;
