@@ -1,6 +1,7 @@
 // The echo engine behind the C ABI: one thread, all requests.
 #include "sdk/engine.hpp"
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstring>
 #include <memory>
@@ -184,11 +185,11 @@ class Engine {
 
 // Sleeps in small parts with progress; false when told to stop.
 bool PretendToLoad(double ms, cyllm_progress_fn progress, void* ctx) {
-  constexpr int kParts = 10;
-  for (int i = 0; i < kParts; ++i) {
-    if (progress && progress(ctx, static_cast<double>(i) / kParts, sdk::Str("pretending to load")))
+  const int parts = std::max(10, static_cast<int>(ms / 10));
+  for (int i = 0; i < parts; ++i) {
+    if (progress && progress(ctx, static_cast<double>(i) / parts, sdk::Str("pretending to load")))
       return false;
-    std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(ms / kParts));
+    std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(ms / parts));
   }
   return true;
 }

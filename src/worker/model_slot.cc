@@ -161,6 +161,8 @@ void ModelSlot::Unload() {
   MutexLock lock(mutex_);
   if (!host_) return;
   state_ = ModelState::kAvailable;
+  std::erase_if(unloading_, [](const auto& host) { return host.expired(); });
+  unloading_.push_back(host_);
   RunInBackground([host = std::exchange(host_, nullptr)]() mutable {
     host->Drain(kNever);
     host.reset();
@@ -169,15 +171,19 @@ void ModelSlot::Unload() {
 
 void ModelSlot::Close(TimePoint until) {
   std::shared_ptr<EngineHost> host;
+  std::vector<std::weak_ptr<EngineHost>> unloading;
   std::vector<Background> background;
   {
     MutexLock lock(mutex_);
     closed_ = true;
+    unloading.swap(unloading_);
     host.swap(host_);
     background.swap(background_);
   }
   if (host) host->Drain(until);
   host.reset();
+  for (const auto& weak : unloading)
+    if (const auto old = weak.lock()) old->Drain(until);
   for (Background& b : background) b.thread.join();
 }
 

@@ -76,6 +76,7 @@ class ModelSlot {
     std::shared_ptr<std::atomic<bool>> done;
   };
   std::vector<Background> background_ CY_GUARDED_BY(mutex_);  // a load, unloads
+  std::vector<std::weak_ptr<EngineHost>> unloading_ CY_GUARDED_BY(mutex_);
   Progress told_ CY_GUARDED_BY(mutex_);
   bool was_loaded_ CY_GUARDED_BY(mutex_) = false;
   bool closed_ CY_GUARDED_BY(mutex_) = false;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/mutex.h"
+#include "worker/deadline.h"
 #include "worker/engine_host/plugin.h"
 #include "worker/model_slot.h"
 #include "worker/models/registry.h"
@@ -74,7 +75,9 @@ EventStream Worker::Infer(Request request, Context context) {
                                   "Model '" + request.facts.model + "' not found in registry",
                                   "model_not_found", "model"));
   }
-  return Observe(ModelSlot::Infer(slot, std::move(request), std::move(context)), impl_->metrics);
+  const TimePoint deadline = context.deadline;
+  return Observe(UntilDeadline(ModelSlot::Infer(slot, std::move(request), std::move(context)), deadline),
+                 impl_->metrics);
 }
 
 Snapshot Worker::Describe() const {

@@ -25,13 +25,15 @@ class WorkerTest : public testing::Test {
     EXPECT_TRUE(worker) << worker.error().message;
     return worker ? *worker : nullptr;
   }
-  EventStream Ask(Worker& worker, const std::string& model, const std::string& text = "hello world") {
+  EventStream Ask(Worker& worker, const std::string& model, const std::string& text = "hello world",
+                  TimePoint deadline = kNever) {
     PayloadParts parts;
     parts.messages_json = R"([{"role":"user","content":")" + text + R"("}])";
     Request request{{}, Payload::Of(parts)};
     request.facts.model = model;
     Context context;
     context.home = pool_.At(0);
+    context.deadline = deadline;
     return worker.Infer(std::move(request), std::move(context));
   }
   Collected Run(EventStream stream) {
@@ -39,6 +41,19 @@ class WorkerTest : public testing::Test {
     pool_.RunBlocking(
         [](EventStream s, Collected& o) -> Task<> { co_await Collect(*s, o); }(std::move(stream), out));
     return out;
+  }
+
+  // Blocks until the engine has taken the request.
+  void PullAccepted(EventSource& stream) {
+    bool accepted = false;
+    pool_.RunBlocking([](EventSource& s, bool& done) -> Task<> {
+      while (!done) {
+        const NextResult next = co_await s.Next(kNever);
+        for (const Event& event : next.events) done |= std::holds_alternative<Accepted>(event);
+        if (next.what == NextResult::What::kEnd) co_return;
+      }
+    }(stream, accepted));
+    EXPECT_TRUE(accepted);
   }
 
   IoPool pool_{1};
@@ -143,6 +158,32 @@ TEST_F(WorkerTest, DrainEndsALoad) {
   EventStream stream = Ask(*worker, "m");
   worker->Drain(Clock::now());
   EXPECT_EQ(Run(std::move(stream)).end.reason, "draining");
+}
+
+TEST_F(WorkerTest, DrainEndsAnUnloadThatWaits) {
+  auto worker = Make(R"({"m": {"hang_after": 0}})");
+  EventStream stream = Ask(*worker, "m");
+  PullAccepted(*stream);
+  worker->Control("unload_model", {{"model_id", "m"}});
+  worker->Drain(Clock::now());
+  EXPECT_EQ(Run(std::move(stream)).end.reason, "draining");
+}
+
+TEST_F(WorkerTest, DeadlineEndsWhatHangs) {
+  auto worker = Make(R"({"m": {"hang_after": 1}})");
+  EventStream stream = Ask(*worker, "m", "a b c", Clock::now() + Millis(30));
+  EXPECT_EQ(Run(std::move(stream)).end.code, Code::kDeadlineExceeded);
+  while (worker->Describe().load.running > 0) std::this_thread::yield();  // it was cancelled
+}
+
+TEST_F(WorkerTest, DeadlineEndsTheWaitForALoad) {
+  auto worker = Make(R"({"m": {"load_ms": 60000}})");
+  EventStream stream = Ask(*worker, "m", "a", Clock::now() + Millis(30));
+  const Collected got = Run(std::move(stream));
+  EXPECT_EQ(got.end.code, Code::kDeadlineExceeded);
+  ASSERT_FALSE(got.events.empty());
+  EXPECT_TRUE(std::holds_alternative<Progress>(got.events.back()));
+  worker->Drain(Clock::now());
 }
 
 TEST_F(WorkerTest, WrongRegistryRefusesToStart) {

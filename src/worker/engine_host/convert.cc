@@ -120,7 +120,8 @@ bool FromEngine(const cyllm_event& in, Event* out) {
 }
 
 Status FromEngine(const cyllm_error& in) {
-  const cyllm_error e = sdk::Read(&in);
+  cyllm_error e = sdk::Read(&in);
+  e.message[sizeof e.message - 1] = e.reason[sizeof e.reason - 1] = e.param[sizeof e.param - 1] = 0;
   Status status;
   status.code = e.code > 0 && e.code <= 16 ? static_cast<Code>(e.code) : Code::kInternal;
   status.message = e.message;

@@ -149,6 +149,7 @@ void EngineHost::Drain(TimePoint until) {
       if (!idle_.WaitUntil(mutex_, until)) break;
     }
     left.swap(running_);
+    idle_.NotifyAll();
   }
   for (const auto& [id, pipe] : left) {
     api_->cancel(engine_, id);

@@ -34,7 +34,8 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
   std::string digest() const { return description_.digest; }
   struct Load load() const;
 
-  // New requests are refused; blocks until running ones are done, or cancels them at `until`.
+  // New requests are refused; blocks until running ones are done, or cancels them at `until`. Called again,
+  // the earlier `until` counts.
   void Drain(TimePoint until);
 
  private:
