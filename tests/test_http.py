@@ -162,9 +162,13 @@ def test_a_client_that_goes_away_frees_the_engine(start):
         wait_until(lambda: not running(), limit=20, what="the engine to be free")
 
 
-def test_seeded_garbage(url):
+MORE_SEEDS = [pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 11)]
+
+
+@pytest.mark.parametrize("seed", [20261123, *MORE_SEEDS])
+def test_seeded_garbage(url, seed):
     """Mutations of a proper request: any answer but a crash, a hang, or a 5xx."""
-    rng = random.Random(20261123)
+    rng = random.Random(seed)
     proper = post(json.dumps(ASK | {"stream": True, "max_tokens": 2}).encode())
     begin = time.monotonic()
     for n in range(400):
@@ -190,9 +194,10 @@ def test_seeded_garbage(url):
     assert n > 50, "too slow to mean anything"
 
 
-def test_seeded_json(url):
+@pytest.mark.parametrize("seed", [7, *MORE_SEEDS])
+def test_seeded_json(url, seed):
     """Wrong types everywhere: 200 or an error that is OpenAI's, never a 5xx."""
-    rng = random.Random(7)
+    rng = random.Random(seed)
     values = [None, True, 0, -1, 2**63, 1.5, 1e308, "", "x", [], {}, [None], [[]], {"a": {}}, "\u0000", "\ud83d\ude00", "\ud83d", ["a", 1]]
     names = ["model", "messages", "stream", "stream_options", "n", "seed", "stop", "temperature", "top_p", "top_k", "max_tokens",
              "max_completion_tokens", "logprobs", "top_logprobs", "logit_bias", "tools", "tool_choice", "response_format",
