@@ -117,7 +117,7 @@ uint32_t CpuBudget() {
 uint64_t DefaultKvBytes() {
   const uint64_t memory = static_cast<uint64_t>(std::max(0L, sysconf(_SC_PHYS_PAGES))) *
                           static_cast<uint64_t>(std::max(0L, sysconf(_SC_PAGESIZE)));
-  return std::min<uint64_t>(memory / 4, uint64_t{3} << 30);
+  return std::min<uint64_t>(memory / 8, uint64_t{1} << 30);
 }
 
 KvPlan PlanKv(const Options& options, uint32_t model_context, uint64_t bytes_per_token, uint64_t budget) {

@@ -28,7 +28,7 @@ std::optional<Options> ParseOptions(std::string_view config_json, std::string* e
 // least 1.
 uint32_t CpuBudget();
 
-// A quarter of the machine's memory, at most 3 GiB.
+// An eighth of the machine's memory, at most 1 GiB: llama.cpp fills it at start.
 uint64_t DefaultKvBytes();
 
 constexpr uint32_t kDefaultSequences = 64;
