@@ -274,14 +274,15 @@ def test_sigterm_while_a_model_loads(start):
 
 
 def test_a_model_that_cannot_be_loaded(start):
-    process = start("serve", "--listen", "127.0.0.1:0", "--preload", *ECHO,
-                    env={"CY_LLM_MODEL_REGISTRY": registry(default={"load_fails": True})})  # fmt: skip
-    url = process.address("gateway")
-    process.wait_log("loading failed")
-    ready = wait_until(lambda: (r := http.get(url + "/ready")).status_code == 503 and r.json()["reasons"], what="the reason")
-    assert any("default" in reason for reason in ready)
+    fails = {"CY_LLM_MODEL_REGISTRY": registry(default={"load_fails": True})}
+    url = start("serve", "--listen", "127.0.0.1:0", *ECHO, env=fails).address("gateway")
     reply = http.post(url + "/v1/chat/completions", json={"messages": [{"role": "user", "content": "x"}]})
     assert reply.status_code == 503 and reply.headers["retry-after"]
+    ready = http.get(url + "/ready")
+    assert ready.status_code == 503 and any("default" in reason for reason in ready.json()["reasons"])
+
+    done = run("serve", "--listen", "127.0.0.1:0", "--preload", *ECHO, env=fails, limit=20)
+    assert done.returncode == 1 and "default model could not be loaded" in done.stderr
 
 
 def test_the_prototypes_gateway_file(start, tmp_path):

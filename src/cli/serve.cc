@@ -29,6 +29,17 @@ int RunServe(const Args& args) {
   if (const Status status = gateway.Start(); !status.ok()) return Fail(status);
   process.SayListening("gateway", "http://" + gateway.address());
 
+  const auto loaded = [&]() -> std::optional<bool> {
+    const Snapshot snapshot = (*worker)->Describe();
+    const ModelInfo* model = snapshot.Find("default");
+    if (model && model->state == ModelState::kLoading) return std::nullopt;
+    return model && model->state != ModelState::kFailed;
+  };
+  if (values.models.preload && !process.AwaitStart(loaded)) {
+    gateway.Stop();
+    return Fail(Unavailable("the default model could not be loaded; the log says why"));
+  }
+
   const TimePoint until = process.WaitForStop(values.process);
   gateway.Drain(until);
   (*worker)->Drain(until);

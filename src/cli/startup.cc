@@ -81,6 +81,16 @@ void ServerProcess::SayListening(std::string_view what, const std::vector<std::s
   }
 }
 
+bool ServerProcess::AwaitStart(const std::function<std::optional<bool>()>& started) {
+  while (true) {
+    if (const auto known = started()) return *known;
+    sigset_t pending;
+    sigpending(&pending);
+    if (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1) return true;
+    std::this_thread::sleep_for(Millis(50));
+  }
+}
+
 TimePoint ServerProcess::WaitForStop(const ProcessSettings& process) {
   const int number = AwaitSignal();
   Log()->info("{}: finishing what runs, for at most {} s", number == SIGTERM ? "SIGTERM" : "SIGINT",

@@ -1,6 +1,7 @@
 // What commands do before and after their work: settings, signals, readiness lines, paths.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -36,6 +37,9 @@ class ServerProcess {
   // The same for each of gRPC's listeners; `ports` are those of the TCP ones, in order.
   void SayListening(std::string_view what, const std::vector<std::string>& listen,
                     const std::vector<int>& ports);
+
+  // Asks `started` several times a second until it knows, or a stop signal waits. False: the start failed.
+  bool AwaitStart(const std::function<std::optional<bool>()>& started);
 
   // Blocks until SIGTERM or SIGINT; returns when what runs must be done. A second signal ends the process at
   // once.
