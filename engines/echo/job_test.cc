@@ -1,0 +1,230 @@
+#include "echo/job.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace cyllm::echo {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::ElementsAre;
+
+const TimePoint kStart{std::chrono::hours(1)};
+
+class JobTest : public testing::Test {
+ protected:
+  JobTest() {
+    sampling_.size = sizeof sampling_;
+    request_.size = sizeof request_;
+    request_.id = 7;
+    request_.n = 1;
+    request_.max_tokens = CYLLM_MAX_TOKENS_UNSET;
+    request_.credit = 1000;
+    request_.sampling = &sampling_;
+    prompt_.words = {"one", "two", "three"};
+    prompt_.tokens = 3;
+  }
+  Job Make() { return Job(request_, prompt_, options_, kStart); }
+
+  // The texts of one step; its other events as words.
+  std::vector<std::string> Advance(Job& job, TimePoint now = kStart) {
+    Step step;
+    job.Advance(now, step);
+    return Told(step);
+  }
+  static std::vector<std::string> Told(const Step& step) {
+    std::vector<std::string> out;
+    for (const cyllm_event& e : step.events()) {
+      EXPECT_EQ(e.id, 7u);
+      switch (e.type) {
+        case CYLLM_EVENT_ACCEPTED:
+          out.push_back("accepted " + std::to_string(e.prompt_tokens));
+          break;
+        case CYLLM_EVENT_TEXT:
+          out.emplace_back(sdk::View(e.text));
+          break;
+        case CYLLM_EVENT_FINISHED:
+          out.push_back(std::string(e.finish_reason == CYLLM_FINISH_STOP ? "stop " : "length ") +
+                        std::to_string(e.completion_tokens));
+          break;
+        case CYLLM_EVENT_END:
+          out.push_back("end " + std::to_string(e.error ? e.error->code : 0));
+          break;
+        default:
+          ADD_FAILURE() << "event " << e.type;
+      }
+    }
+    return out;
+  }
+
+  cyllm_sampling sampling_{};
+  cyllm_request request_{};
+  Prompt prompt_;
+  Options options_;
+};
+
+TEST_F(JobTest, SaysTheWordsOnceWithoutMaxTokens) {
+  Job job = Make();
+  EXPECT_THAT(Advance(job), ElementsAre("accepted 3", "one", " two", " three", "stop 3", "end 0"));
+  EXPECT_TRUE(job.ended());
+}
+
+TEST_F(JobTest, RepeatsThemUntilMaxTokens) {
+  request_.max_tokens = 5;
+  Job job = Make();
+  EXPECT_THAT(Advance(job),
+              ElementsAre("accepted 3", "one", " two", " three", " one", " two", "length 5", "end 0"));
+}
+
+TEST_F(JobTest, ReplyTokensEndEarlier) {
+  options_.reply_tokens = 2;
+  request_.max_tokens = 5;
+  Job early = Make();
+  EXPECT_THAT(Advance(early), ElementsAre("accepted 3", "one", " two", "stop 2", "end 0"));
+  request_.max_tokens = 1;
+  Job cut = Make();
+  EXPECT_THAT(Advance(cut), ElementsAre("accepted 3", "one", "length 1", "end 0"));
+}
+
+TEST_F(JobTest, NothingToSay) {
+  prompt_ = {};
+  Job job = Make();
+  EXPECT_THAT(Advance(job), ElementsAre("accepted 0", "stop 0", "end 0"));
+}
+
+TEST_F(JobTest, TimesAreKept) {
+  options_.ttft_ms = 100;
+  options_.itl_ms = 10;
+  Job job = Make();
+  EXPECT_LE(job.due(), kStart);  // to be accepted
+  EXPECT_THAT(Advance(job), ElementsAre("accepted 3"));
+  EXPECT_EQ(job.due(), kStart + milliseconds(100));
+  EXPECT_THAT(Advance(job, kStart + milliseconds(99)), ElementsAre());
+  EXPECT_THAT(Advance(job, kStart + milliseconds(100)), ElementsAre("one"));
+  EXPECT_EQ(job.due(), kStart + milliseconds(110));
+  // Late: the next one comes itl after, not at once.
+  EXPECT_THAT(Advance(job, kStart + milliseconds(150)), ElementsAre(" two"));
+  EXPECT_EQ(job.due(), kStart + milliseconds(160));
+}
+
+TEST_F(JobTest, CreditIsAllThatIsProduced) {
+  request_.credit = 2;
+  Job job = Make();
+  EXPECT_THAT(Advance(job), ElementsAre("accepted 3", "one", " two"));
+  EXPECT_EQ(job.due(), TimePoint::max());
+  EXPECT_THAT(Advance(job), ElementsAre());
+  job.Credit(1);
+  EXPECT_LE(job.due(), kStart);
+  EXPECT_THAT(Advance(job), ElementsAre(" three", "stop 3", "end 0"));
+}
+
+TEST_F(JobTest, FinishingNeedsNoCredit) {
+  request_.credit = 0;
+  request_.max_tokens = 0;
+  Job job = Make();
+  EXPECT_THAT(Advance(job), ElementsAre("accepted 3", "length 0", "end 0"));
+}
+
+TEST_F(JobTest, OneStepIsBounded) {
+  request_.max_tokens = 10'000;
+  request_.credit = 100'000;
+  Job job = Make();
+  EXPECT_LE(Advance(job).size(), 100u);
+  EXPECT_LE(job.due(), kStart);  // goes on at once
+  EXPECT_FALSE(job.ended());
+}
+
+TEST_F(JobTest, StopStringIsNeitherShownNorSplit) {
+  const cyllm_str stop = sdk::Str("wo thr");
+  sampling_.stop = &stop;
+  sampling_.n_stop = 1;
+  Job job = Make();
+  Step step;
+  job.Advance(kStart, step);
+  std::string text;
+  for (const cyllm_event& e : step.events()) {
+    if (e.type == CYLLM_EVENT_TEXT) text += sdk::View(e.text);
+    if (e.type == CYLLM_EVENT_FINISHED) {
+      EXPECT_EQ(e.finish_reason, static_cast<uint32_t>(CYLLM_FINISH_STOP));
+      EXPECT_EQ(sdk::View(e.stop_match), "wo thr");
+    }
+  }
+  EXPECT_EQ(text, "one t");
+  EXPECT_TRUE(job.ended());
+}
+
+TEST_F(JobTest, HeldBackTextIsShownAtTheEnd) {
+  const cyllm_str stop = sdk::Str("three and more");
+  sampling_.stop = &stop;
+  sampling_.n_stop = 1;
+  Job job = Make();
+  EXPECT_THAT(Advance(job), ElementsAre("accepted 3", "one", " two", " three", "stop 3", "end 0"));
+}
+
+TEST_F(JobTest, EchoedPromptComesFirst) {
+  request_.kind = CYLLM_KIND_TEXT;
+  request_.echo = 1;
+  request_.max_tokens = 1;
+  prompt_.text = "one two three";
+  Job job = Make();
+  EXPECT_THAT(Advance(job), ElementsAre("accepted 3", "one two three", " one", "length 1", "end 0"));
+}
+
+TEST_F(JobTest, ChoicesEndEachOnItsOwn) {
+  request_.n = 2;
+  request_.max_tokens = 1;
+  Job job = Make();
+  EXPECT_THAT(Advance(job), ElementsAre("accepted 3", "one", "length 1", "one", "length 1", "end 0"));
+}
+
+TEST_F(JobTest, StampIsTheMonotonicClock) {
+  options_.stamp = true;
+  request_.max_tokens = 2;
+  const auto before = static_cast<uint64_t>(Clock::now().time_since_epoch().count());
+  Job job = Make();
+  const auto told = Advance(job);
+  ASSERT_EQ(told.size(), 5u);
+  for (const std::string& token : {told[1], told[2]}) {
+    EXPECT_THAT(token, testing::MatchesRegex("@T[0-9a-f]{16}"));
+    EXPECT_GE(std::stoull(token.substr(2), nullptr, 16), before);
+  }
+}
+
+TEST_F(JobTest, ScriptedFaults) {
+  options_.fail_after = 2;
+  Job fails = Make();
+  EXPECT_THAT(Advance(fails), ElementsAre("accepted 3", "one", " two", "end 14"));
+  options_ = {};
+  options_.hang_after = 1;
+  Job hangs = Make();
+  EXPECT_THAT(Advance(hangs), ElementsAre("accepted 3", "one"));
+  EXPECT_EQ(hangs.due(), TimePoint::max());
+  Step step;
+  hangs.End(CYLLM_CANCELLED, "cancelled", step);
+  EXPECT_THAT(Told(step), ElementsAre("end 1"));
+  options_ = {};
+  options_.crash_after = 1;
+  Job crashes = Make();
+  EXPECT_DEATH(Advance(crashes), "");
+}
+
+TEST_F(JobTest, LogprobsAndTokenIdsAreDeterministic) {
+  sampling_.logprobs = 1;
+  sampling_.top_logprobs = 1;
+  request_.max_tokens = 4;
+  Job job = Make();
+  Step step;
+  job.Advance(kStart, step);
+  std::vector<int32_t> ids;
+  for (const cyllm_event& e : step.events()) {
+    if (e.type != CYLLM_EVENT_TEXT) continue;
+    ASSERT_EQ(e.n_token_ids, 1u);
+    ASSERT_EQ(e.n_logprobs, 1u);
+    EXPECT_EQ(e.logprobs[0].n_top, 1u);
+    ids.push_back(e.token_ids[0]);
+  }
+  EXPECT_THAT(ids, ElementsAre(1, 2, 3, 1));
+}
+
+}  // namespace
+}  // namespace cyllm::echo
