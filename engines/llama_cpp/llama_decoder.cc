@@ -3,9 +3,13 @@
 #include <ggml-backend.h>
 #include <ggml-cpu.h>
 #include <llama-cpp.h>
+#include <time.h>
 
 #include <algorithm>
+#include <chrono>
 #include <vector>
+
+#include "llama_cpp/thread_governor.h"
 
 namespace cyllm::llama {
 
@@ -51,6 +55,7 @@ class LlamaDecoder final : public Decoder {
  public:
   LlamaDecoder(llama_model* model, uint32_t threads)
       : threads_(threads),
+        governor_(threads),
         vocabulary_(static_cast<uint32_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)))),
         can_copy_(!llama_model_is_recurrent(model) && !llama_model_is_hybrid(model) &&
                   llama_model_n_swa(model) == 0) {}
@@ -89,7 +94,12 @@ class LlamaDecoder final : public Decoder {
   DecodeResult Decode(std::span<const Row> rows, const std::atomic<bool>& abort) override {
     batch_.Fill(rows);
     abort_ = &abort;
+    const auto threads = static_cast<int32_t>(governor_.threads());
+    llama_set_n_threads(context_.get(), threads, threads);
+    const auto wall = std::chrono::steady_clock::now();
+    const auto cpu = ProcessCpu();
     const int32_t result = llama_decode(context_.get(), batch_.get(static_cast<int32_t>(rows.size())));
+    governor_.Report(std::chrono::steady_clock::now() - wall, ProcessCpu() - cpu);
     abort_ = nullptr;
     if (result == 0) return DecodeResult::kOk;
     return result == 2 ? DecodeResult::kAborted : DecodeResult::kFailed;
@@ -144,6 +154,12 @@ class LlamaDecoder final : public Decoder {
     std::vector<int8_t> logits_;
   };
 
+  static ThreadGovernor::Seconds ProcessCpu() {
+    timespec t{};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
+  }
+
   llama_memory_t memory() const { return llama_get_memory(context_.get()); }
 
   // The first step of a process touches the weights and sets up graphs: better now than in a request.
@@ -157,6 +173,7 @@ class LlamaDecoder final : public Decoder {
   }
 
   const uint32_t threads_;
+  ThreadGovernor governor_;
   const uint32_t vocabulary_;
   const bool can_copy_;
   uint32_t max_sequences_ = 0, max_length_ = 0;
