@@ -46,6 +46,12 @@ process_tests() {
     --junitxml "$RESULTS/$name/pytest.xml" "$@"
 }
 
+# Debian's gRPC is not instrumented, and ThreadSanitizer cannot see how it synchronises: its tests are left out. Sessions,
+# pipes, the fleet, the gateway, the worker and the engines have tests without it.
+tsan_tests() {
+  GTEST_FILTER='-GrpcTest.*' TSAN_OPTIONS="suppressions=$ROOT/tests/tsan.supp" unit_tests tsan tsan
+}
+
 # Each fuzz program of the asan tree, for a minute; what it finds is its exit status.
 fuzz_tests() {
   local program corpus
@@ -95,7 +101,7 @@ cy_test() {
   fi
   if ((asan)); then part asan unit_tests asan asan; fi
   if ((long)); then part fuzz fuzz_tests; fi
-  if ((tsan)); then part tsan unit_tests tsan tsan; fi
+  if ((tsan)); then part tsan tsan_tests; fi
   if ((containers)); then
     load containers
     part containers cy_containers
