@@ -11,19 +11,24 @@ make_base() {
   rm -rf "$root"
   mkdir -p "$root"
   debootstrap --variant=minbase bookworm "$root" || return 1
-  # How this machine reaches its packages is what the build inside needs too.
-  cp -a /etc/apt/. "$root/etc/apt/" || return 1
-  cp -a /etc/ssl/certs/. "$root/etc/ssl/certs/" 2>/dev/null || mkdir -p "$root/etc/ssl/certs"
+  # How this machine reaches its packages is what the build inside needs too: sources, certificates, pip's settings.
+  # (ca-certificates, installed later, makes its bundle anew from the certificates beside it.)
+  cp -a /etc/apt/sources.list* /etc/apt/apt.conf.d "$root/etc/apt/" || return 1
+  mkdir -p "$root/etc/ssl/certs" "$root/usr/local/share/ca-certificates" || return 1
+  cp -aL /etc/ssl/certs/. "$root/etc/ssl/certs/" || return 1
+  cp -a /usr/local/share/ca-certificates/. "$root/usr/local/share/ca-certificates/" || return 1
+  [[ ! -f /etc/pip.conf ]] || cp /etc/pip.conf "$root/etc/pip.conf" || return 1
   tar -C "$root" -c . | podman import - "$CONTAINER_BASE"
 }
 
-# build_image NAME DOCKERFILE
+# build_image NAME DOCKERFILE: with this machine's caches of the compiler and of fetched packages.
 build_image() {
-  local proxies=() name
-  for name in http_proxy https_proxy no_proxy PIP_INDEX_URL PIP_FIND_LINKS NPM_CONFIG_REGISTRY; do
-    [[ -z ${!name:-} ]] || proxies+=(--env "$name=${!name}")
+  local settings=() name
+  for name in http_proxy https_proxy no_proxy PIP_INDEX_URL NODE_EXTRA_CA_CERTS; do
+    [[ -z ${!name:-} ]] || settings+=(--env "$name=${!name}")
   done
-  buildah bud --isolation=chroot --network=host --layers "${proxies[@]}" \
+  mkdir -p "$CACHE"
+  buildah bud --isolation=chroot --network=host --layers "${settings[@]}" --volume "$CACHE:/root/.cache/cy-llm" \
     --build-arg "BASE=$CONTAINER_BASE" -t "localhost/$1" -f "$ROOT/$2" "$ROOT"
 }
 
