@@ -15,7 +15,8 @@ PACKAGES_CONTAINERS=(buildah podman runc debootstrap)
 # missing_packages NAME...: those that are not installed, one a line.
 missing_packages() {
   local installed name
-  installed=$(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' "$@" 2>/dev/null | sed -n 's/^ii *//p')
+  # dpkg-query fails when it has never heard of one of them: that is an answer too.
+  installed=$({ dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' "$@" 2>/dev/null || true; } | sed -n 's/^ii *//p')
   for name in "$@"; do
     grep -qxF -- "$name" <<<"$installed" || say "$name"
   done
