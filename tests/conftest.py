@@ -24,6 +24,8 @@ def start():
     yield begin
     for process in reversed(running):
         process.kill()
+    for process in running:
+        assert "Sanitizer" not in process.log and "runtime error:" not in process.log, process.log
 
 
 @pytest.fixture
