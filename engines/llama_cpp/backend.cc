@@ -47,10 +47,10 @@ bool LoadBackends(const std::string& folder, std::string* error) {
              ", this plugin was compiled for " CY_LLAMA_VERSION;
     return false;
   }
-  if (!ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU)) {
+  llama_backend_init();
+  if (!ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU)) {  // else: linked into the library
     const std::string from = folder.empty() ? OwnFolder() : folder;
     ggml_backend_load_all_from_path(from.c_str());
-    llama_backend_init();
     if (!ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU)) {
       *error = "no ggml backend for this CPU in " + from;
       return false;
