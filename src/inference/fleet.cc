@@ -32,6 +32,8 @@ class RetryStream final : public EventSource {
         case NextResult::What::kEnd:
           inner_.reset();
           end_ = std::move(next.end);
+          // All that was asked for has come: how the connection ended is nobody's concern.
+          if (finished_ >= request_.facts.choices) end_ = Status::Ok();
           ended_ = end_.ok() || delivered_ || !end_.retryable || attempts_ >= fleet_->max_attempts_ ||
                    Clock::now() >= context_.deadline;
           if (!ended_) {
@@ -75,7 +77,9 @@ class RetryStream final : public EventSource {
   // A second Accepted (of a second attempt) is not shown.
   void Note(Batch& events) {
     std::erase_if(events, [&](const Event& event) {
-      delivered_ |= IsDelta(event) || std::holds_alternative<Finished>(event);
+      const bool finished = std::holds_alternative<Finished>(event);
+      finished_ += finished;
+      delivered_ |= finished || IsDelta(event);
       return std::holds_alternative<Accepted>(event) && std::exchange(accepted_, true);
     });
   }
@@ -86,6 +90,7 @@ class RetryStream final : public EventSource {
   EventStream inner_;
   std::vector<std::string> tried_;
   uint32_t attempts_ = 0;
+  uint32_t finished_ = 0;  // choices
   bool accepted_ = false, delivered_ = false, ended_ = false;
   Status end_;
 };
@@ -155,13 +160,12 @@ Snapshot Fleet::Describe() const {
   };
   Snapshot fleet;
   std::map<std::string, ModelInfo> models;
+  std::map<std::string, int> reasons;  // without names: they are addresses, and clients read this
   const Backends backends = this->backends();
   for (const Backend& backend : *backends) {
     const Snapshot snapshot = backend.live ? backend.service->Describe() : *backend.snapshot;
     if (!snapshot.ready) {
-      for (const std::string& reason : snapshot.not_ready_reasons) {
-        fleet.not_ready_reasons.push_back(backend.name + ": " + reason);
-      }
+      for (const std::string& reason : snapshot.not_ready_reasons) ++reasons[reason];
       continue;
     }
     fleet.ready = true;
@@ -174,8 +178,10 @@ Snapshot Fleet::Describe() const {
     }
   }
   for (auto& [id, model] : models) fleet.models.push_back(std::move(model));
-  if (fleet.ready) fleet.not_ready_reasons.clear();
-  if (!fleet.ready && fleet.not_ready_reasons.empty()) fleet.not_ready_reasons = {"no worker is connected"};
+  if (fleet.ready) return fleet;
+  for (const auto& [reason, count] : reasons)
+    fleet.not_ready_reasons.push_back(count == 1 ? reason : reason + " (" + std::to_string(count) + " times)");
+  if (reasons.empty()) fleet.not_ready_reasons = {"no worker is connected"};
   return fleet;
 }
 

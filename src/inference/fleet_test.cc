@@ -52,6 +52,13 @@ TEST_F(FleetTest, WhatFailsBeforeItsFirstTokenIsTriedElsewhere) {
   EXPECT_EQ(broken->seen().size() + accepting->seen().size() + good->seen().size(), 3u);
 }
 
+TEST_F(FleetTest, AConnectionLostAfterTheAnswerIsNoFailure) {
+  fleet->Add("1", Backend({TextAnswer({"a"}), kLost}));
+  const Collected got = Run();
+  EXPECT_TRUE(got.end.ok()) << got.end.ToString();
+  EXPECT_EQ(got.Text(), "a");
+}
+
 TEST_F(FleetTest, AfterTheFirstTokenAFailureIsAFailure) {
   auto dying = Backend({{Event(Accepted{}), Event(TextDelta{0, "a"})}, kLost});
   auto good = Backend({TextAnswer({"x"}), Status::Ok()});
@@ -106,7 +113,7 @@ TEST_F(FleetTest, DescribesTheWholeFleet) {
   auto three = Backend({{}, Status::Ok()});
   three->SetSnapshot(down);
   fleet->Add("three", three);
-  EXPECT_EQ(fleet->Describe().not_ready_reasons, std::vector<std::string>{"three: draining"});
+  EXPECT_EQ(fleet->Describe().not_ready_reasons, std::vector<std::string>{"draining"});
   fleet->Add("one", one);
   fleet->Add("two", two, /*live=*/true);
   const Snapshot snapshot = fleet->Describe();
