@@ -28,6 +28,15 @@ HttpResponse OpenAiError(int status, std::string_view message, std::string_view 
   return ToResponse(error);
 }
 
+// The message of a refused request quotes what the client sent, which may be a prompt: not for the log.
+std::string Loggable(const Status& status) {
+  if (status.code != Code::kInvalidArgument) return status.ToString();
+  std::string text(CodeName(status.code));
+  if (!status.param.empty()) text += " '" + JsonEscape(std::string_view(status.param).substr(0, 100)) + "'";
+  if (!status.reason.empty()) text += " (" + status.reason + ")";
+  return text;
+}
+
 std::string ModelJson(const ModelInfo& model) {
   std::string json = fmt::format(R"({{"id":"{}","object":"model","created":{},"owned_by":"cy-llm")",
                                  JsonEscape(model.id), model.created);
@@ -231,7 +240,7 @@ struct Gateway::Impl {
       line += fmt::format(", model {}, {}+{} tokens", JsonEscape(std::string_view(model).substr(0, 100)),
                           outcome.totals.prompt_tokens, outcome.totals.completion_tokens);
     }
-    if (!outcome.end.ok()) line += ": " + outcome.end.ToString();
+    if (!outcome.end.ok()) line += ": " + Loggable(outcome.end);
     Log()->log(level, "{}", line);
   }
 

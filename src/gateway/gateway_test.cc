@@ -4,11 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <spdlog/sinks/ostream_sink.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <boost/json.hpp>
+#include <sstream>
 
+#include "base/log.h"
 #include "inference/fake_service.h"
 
 namespace cyllm {
@@ -211,6 +214,31 @@ TEST_F(GatewayTest, HangupCancels) {
     client.Close();
     EXPECT_TRUE(service_->WaitForDrop(before));
   }
+}
+
+TEST_F(GatewayTest, HangupCancelsAlsoAfterAPieceOfTheNextRequest) {
+  Start({{{}, {}, true}});
+  Client client(gateway_->address());
+  client.Send(Post("/v1/chat/completions", kChat));
+  ASSERT_TRUE(service_->WaitForRequests(1));
+  client.Send("G");
+  client.Close();
+  EXPECT_TRUE(service_->WaitForDrop(0));
+}
+
+TEST_F(GatewayTest, RefusedRequestsAreLoggedWithoutTheirText) {
+  std::ostringstream log;
+  const auto before = spdlog::default_logger();
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  Start({});
+  EXPECT_THAT(Ask(Post("/v1/chat/completions", R"({"model":"m","messages":"my secret"})")),
+              HasSubstr("my secret"));
+  gateway_->Stop();  // the line comes after the answer
+  spdlog::set_default_logger(before);
+  EXPECT_THAT(log.str(), HasSubstr("-> 400"));
+  EXPECT_THAT(log.str(), HasSubstr("INVALID_ARGUMENT 'messages'"));
+  EXPECT_THAT(log.str(), Not(HasSubstr("secret")));
 }
 
 TEST_F(GatewayTest, DeadlineIs504) {

@@ -311,7 +311,8 @@ void Connection::Watch() {
         watching_ = false;
         buffer_.commit(n);
         if (ec && ec != asio::error::operation_aborted) Gone();
-        watch_ended_.Notify();
+        if (!ec && on_hangup_) Watch();  // a byte of the next request is no reason to stop looking
+        if (!watching_) watch_ended_.Notify();
       }));
 }
 
