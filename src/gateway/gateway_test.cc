@@ -241,6 +241,17 @@ TEST_F(GatewayTest, RefusedRequestsAreLoggedWithoutTheirText) {
   EXPECT_THAT(log.str(), Not(HasSubstr("secret")));
 }
 
+TEST_F(GatewayTest, AClientThatReadsNothingIsCutOff) {
+  Batch much = {Event(Accepted{})};
+  for (uint64_t i = 1; i <= 64; ++i)
+    much.push_back(TextDelta{0, std::string(256 << 10, 'x'), {1}, {}, {i, i << 18}});
+  Start({{much, {}, true}}, [](GatewayOptions& o) { o.write_stall = Millis(50); });
+  Client client(gateway_->address());
+  client.Send(Post("/v1/chat/completions", kStream));
+  EXPECT_TRUE(service_->WaitForDrop(0));  // far more than the kernel's buffers hold
+  EXPECT_THAT(client.Rest(), Not(HasSubstr("[DONE]")));
+}
+
 TEST_F(GatewayTest, DeadlineIs504) {
   Start({{{}, {}, true}}, [](GatewayOptions& o) { o.request_timeout = Millis(30); });
   EXPECT_THAT(Ask(Post("/v1/chat/completions", kChat)), StartsWith("HTTP/1.1 504"));

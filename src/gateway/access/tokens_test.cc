@@ -19,6 +19,7 @@ TEST(TokensTest, Allows) {
   const TokenSet open({});
   EXPECT_TRUE(open.open());
   EXPECT_TRUE(open.Allows(""));
+  EXPECT_FALSE(TokenSet({""}).Allows(""));
   const TokenSet two({"one", "two"});
   EXPECT_FALSE(two.open());
   EXPECT_TRUE(two.Allows("one"));

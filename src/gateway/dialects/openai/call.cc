@@ -63,7 +63,7 @@ void ReadStopTokens(Fields& fields, Sampling& sampling) {
   }
 }
 
-// What both endpoints share; -1 as max_tokens is llama.cpp's "no limit".
+// What both endpoints share.
 void ReadCommon(Fields& fields, const Limits& limits, Call& call, RequestFacts& facts, Sampling& sampling) {
   call.model = fields.String("model").value_or("");
   if (call.model.empty()) call.model = "default";

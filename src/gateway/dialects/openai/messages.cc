@@ -52,6 +52,22 @@ Result<json::value> CheckContent(const json::value& content, const std::string& 
   return json::value(text);
 }
 
+// Of an assistant's message in the history.
+Status CheckCalls(const json::array& calls, const std::string& param) {
+  for (size_t i = 0; i < calls.size(); ++i) {
+    const std::string at = fmt::format("{}[{}]", param, i);
+    const json::object* call = calls[i].if_object();
+    if (!call) return Wrong(at, "must be an object").error();
+    const json::value* function = call->if_contains("function");
+    if (!function || !function->is_object()) return Wrong(at + ".function", "must be an object").error();
+    for (const char* key : {"name", "arguments"}) {
+      const json::value* text = function->get_object().if_contains(key);
+      if (!text || !text->is_string()) return Wrong(at + ".function." + key, "must be a string").error();
+    }
+  }
+  return Status::Ok();
+}
+
 Result<json::object> CheckMessage(const json::value& value, const std::string& param) {
   const json::object* in = value.if_object();
   if (!in) return Wrong(param, "must be an object");
@@ -66,6 +82,10 @@ Result<json::object> CheckMessage(const json::value& value, const std::string& p
     calls = nullptr;
   }
   if (calls && !calls->is_array()) return Wrong(param + ".tool_calls", "must be an array");
+  if (calls) {
+    if (Status status = CheckCalls(calls->get_array(), param + ".tool_calls"); !status.ok())
+      return Err(status);
+  }
   const json::value* content = in->if_contains("content");
   if (!content || content->is_null()) {
     if (role->get_string() != "assistant") return Wrong(param + ".content", "is required");
