@@ -180,7 +180,8 @@ Snapshot Fleet::Describe() const {
   for (auto& [id, model] : models) fleet.models.push_back(std::move(model));
   if (fleet.ready) return fleet;
   for (const auto& [reason, count] : reasons)
-    fleet.not_ready_reasons.push_back(count == 1 ? reason : reason + " (" + std::to_string(count) + " times)");
+    fleet.not_ready_reasons.push_back(count == 1 ? reason
+                                                 : reason + " (" + std::to_string(count) + " times)");
   if (reasons.empty()) fleet.not_ready_reasons = {"no worker is connected"};
   return fleet;
 }

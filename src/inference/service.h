@@ -40,8 +40,8 @@ class EventSource {
  public:
   virtual ~EventSource() = default;
 
-  // All events that are there; waits for one until `wake_at` (kPoll: not at all). A timeout loses nothing: call again. After kEnd
-  // every further call returns the same end.
+  // All events that are there; waits for one until `wake_at` (kPoll: not at all). A timeout loses nothing:
+  // call again. After kEnd every further call returns the same end.
   virtual Task<NextResult> Next(TimePoint wake_at) = 0;
 
   // On home only: makes the outstanding Next, or else the next one that would wait, return kTimeout at once.
