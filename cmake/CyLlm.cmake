@@ -18,6 +18,10 @@ endif()
 if(CY_SANITIZE)
   add_compile_options(-fsanitize=${CY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -O1)
   add_link_options(-fsanitize=${CY_SANITIZE})
+  if(CY_SANITIZE MATCHES "address")
+    add_compile_options(-fsanitize=fuzzer-no-link)  # coverage, which leads the fuzz programs
+    add_link_options(-fsanitize=fuzzer-no-link)
+  endif()
 endif()
 
 find_program(CY_MOLD mold)

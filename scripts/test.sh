@@ -58,7 +58,8 @@ fuzz_tests() {
   for program in "$BUILD"/asan/fuzz/fuzz_*; do
     corpus=$BUILD/fuzz/$(basename "$program")
     mkdir -p "$corpus"
-    "$program" -max_total_time=60 -rss_limit_mb=4096 -print_final_stats=1 "$corpus" || return 1
+    "$program" -max_total_time=60 -rss_limit_mb=4096 -print_final_stats=1 "$corpus" "$ROOT/tests/fuzz/${program##*/fuzz_}" ||
+      return 1
   done
 }
 

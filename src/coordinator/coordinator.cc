@@ -96,6 +96,9 @@ ControlReply Coordinator::Control(const std::string& command,
       const auto reply = remote->Control(command, payload, deadline);
       merge(backend.name,
             reply ? *reply : ControlReply{{"status", "error"}, {"message", reply.error().message}});
+    } else {
+      merge(backend.name,
+            {{"status", "error"}, {"message", "it registered itself and cannot be told from here"}});
     }
   }
   if (answer.empty())
