@@ -2,13 +2,14 @@
  *
  * Plain C, versioned, loaded with dlopen(RTLD_LOCAL | RTLD_NOW) on first use and never unloaded.
  * A manifest (manifest.json beside the library) is read before, so that engines are listed unloaded:
- *   {"name": "echo", "library": "libcyllm_engine_echo.so", "abi": {"major": 1, "minor": 0},
+ *   {"name": "echo", "library": "libcyllm_engine_echo.so", "abi": {"major": 1, "minor": 1},
  *    "description": "...", "capabilities": ["chat", "text", "tokens"], "needs_model_file": false}
  *
  * Rules that hold everywhere
  * - Every struct that crosses starts with its size as compiled by its writer. Structs only ever grow at
- *   the end; a reader treats what lies past `size` as zero. Major versions must be equal; a plugin
- *   asks for a minor version not newer than the host's.
+ *   the end; a reader treats what lies past `size` as zero. In an array every element has the size of the
+ *   first, which is the step from one to the next. Major versions must be equal; a plugin asks for a minor
+ *   version not newer than the host's.
  * - No exception crosses. No call blocks, but create, drain and destroy.
  * - Pointers passed in either direction live for the duration of the call only.
  * - cyllm_str is not zero-terminated; {NULL, 0} is the empty string. Texts are UTF-8.
@@ -24,7 +25,7 @@ extern "C" {
 #endif
 
 #define CYLLM_ENGINE_ABI_MAJOR 1
-#define CYLLM_ENGINE_ABI_MINOR 0
+#define CYLLM_ENGINE_ABI_MINOR 1
 
 typedef struct cyllm_str {
   const char* data;
@@ -74,8 +75,10 @@ enum {
   CYLLM_KIND_CHAT = 0,
   CYLLM_KIND_TEXT = 1,
   CYLLM_KIND_TOKENS = 2,
-  CYLLM_KIND_EMBED = 3,
-  CYLLM_KIND_RERANK = 4
+  CYLLM_KIND_EMBED = 3,     /* a vector of each of `inputs` */
+  CYLLM_KIND_RERANK = 4,    /* how well each of `inputs` answers `prompt` */
+  CYLLM_KIND_TOKENIZE = 5,  /* `messages_json` or else `prompt` as tokens: one TEXT event, then FINISHED */
+  CYLLM_KIND_DETOKENIZE = 6 /* `prompt_tokens` as text: one TEXT event, then FINISHED */
 };
 
 /* Bits; also of RequestFacts.needs and ModelInfo.capabilities. */
@@ -90,7 +93,9 @@ enum {
   CYLLM_CAP_LOGPROBS = 1 << 7,
   CYLLM_CAP_VISION = 1 << 8,
   CYLLM_CAP_RESUME = 1 << 9,
-  CYLLM_CAP_LORA = 1 << 10
+  CYLLM_CAP_LORA = 1 << 10,
+  CYLLM_CAP_INFILL = 1 << 11,  /* `suffix` */
+  CYLLM_CAP_TOKENIZE = 1 << 12 /* TOKENIZE and DETOKENIZE */
 };
 
 typedef struct cyllm_logit_bias {
@@ -128,6 +133,14 @@ typedef struct cyllm_resume_choice {
   uint64_t tool_argument_bytes;
 } cyllm_resume_choice;
 
+/* A text to embed or to rank; its tokens where there are any. */
+typedef struct cyllm_input {
+  size_t size;
+  cyllm_str text;
+  const int32_t* tokens;
+  size_t n_tokens;
+} cyllm_input;
+
 #define CYLLM_MAX_TOKENS_UNSET UINT32_MAX
 
 typedef struct cyllm_request {
@@ -154,6 +167,15 @@ typedef struct cyllm_request {
   uint32_t parallel_tool_calls;
   const cyllm_sampling* sampling;    /* never NULL */
   const cyllm_resume_choice* resume; /* n entries, or NULL */
+  /* since 1.1 */
+  cyllm_str suffix;          /* TEXT: what comes after the part that is asked for */
+  const cyllm_input* inputs; /* EMBED, RERANK */
+  size_t n_inputs;
+  uint32_t dimensions;        /* EMBED: cut vectors to so many, normalised again; 0: as they are */
+  uint32_t no_special_tokens; /* TOKENIZE: do not add what the model's prompts begin with */
+  const uint64_t*
+      prefix_hashes; /* of the prompt's blocks; names for cached prefixes in cyllm_callbacks.cache */
+  size_t n_prefix_hashes;
 } cyllm_request;
 
 enum {
@@ -162,7 +184,8 @@ enum {
   CYLLM_EVENT_REASONING = 2,
   CYLLM_EVENT_TOOL_CALL = 3,
   CYLLM_EVENT_FINISHED = 4, /* once per choice */
-  CYLLM_EVENT_END = 5       /* the terminal event: exactly one per submitted request, also after cancel */
+  CYLLM_EVENT_END = 5,      /* the terminal event: exactly one per submitted request, also after cancel */
+  CYLLM_EVENT_VALUES = 6    /* EMBED, RERANK: of input number `choice`, once each; costs one credit */
 };
 
 enum {
@@ -212,6 +235,9 @@ typedef struct cyllm_event {
   double ttft_ms;
   double decode_ms;
   const cyllm_error* error; /* END: NULL means OK */
+  /* since 1.1 */
+  const float* values; /* VALUES: the vector, or one score (higher is better) */
+  size_t n_values;
 } cyllm_event;
 
 typedef struct cyllm_description {
@@ -232,6 +258,10 @@ typedef struct cyllm_stats {
   uint64_t steps;
   uint64_t tokens_generated;
   uint64_t prompt_tokens_processed;
+  /* since 1.1 */
+  uint64_t prompt_tokens_cached;  /* not computed: their KV was there */
+  uint64_t cached_tokens_evicted; /* given up for room */
+  uint64_t preemptions;           /* running sequences set back to make room; recomputed later */
 } cyllm_stats;
 
 /* How the host listens to one engine. `events` is called serially, from any engine thread, once per step
@@ -241,6 +271,9 @@ typedef struct cyllm_callbacks {
   size_t size;
   void* ctx;
   void (*events)(void* ctx, const cyllm_event* events, size_t n);
+  /* since 1.1; may be NULL. Prefixes (cyllm_request.prefix_hashes) that the engine holds in its cache from
+   * now on, and that it no longer holds. Serial with `events`. */
+  void (*cache)(void* ctx, const uint64_t* added, size_t n_added, const uint64_t* removed, size_t n_removed);
 } cyllm_callbacks;
 
 /* Called from inside create; fraction 0..1. Returns non-zero to abort the load. */

@@ -24,6 +24,12 @@ T Read(const T* in) {
   return out;
 }
 
+// Element `i` of an array as its writer laid it out: only what lies within its `size` may be read.
+template <class T>
+const T& At(const T* array, size_t i) {
+  return *reinterpret_cast<const T*>(reinterpret_cast<const char*>(array) + i * array->size);
+}
+
 // A struct for its reader: only the part that the reader knows is written, and its `size` stays.
 template <class T>
 void Write(T value, T* out) {

@@ -1,5 +1,6 @@
 // What a request produces, in order: Accepted first, then deltas (Progress in between), one Finished per
-// choice. How the request ended is the stream's Status, not an event.
+// choice (embeddings and ranks: Values per input, then one Finished). How the request ended is the stream's
+// Status, not an event.
 #pragma once
 
 #include <cstdint>
@@ -63,6 +64,13 @@ struct ToolCallDelta {
   bool operator==(const ToolCallDelta&) const = default;
 };
 
+// Of one input of an embedding or ranking request, once each.
+struct Values {
+  uint32_t input = 0;
+  std::vector<float> values;  // the vector; ranking: one score, higher is better
+  bool operator==(const Values&) const = default;
+};
+
 enum class FinishReason : uint8_t { kStop = 0, kLength = 1, kToolCalls = 2, kContentFilter = 3 };
 
 struct Usage {
@@ -89,12 +97,13 @@ struct Finished {
   bool operator==(const Finished&) const = default;
 };
 
-using Event = std::variant<Accepted, Progress, TextDelta, ReasoningDelta, ToolCallDelta, Finished>;
+using Event = std::variant<Accepted, Progress, TextDelta, ReasoningDelta, ToolCallDelta, Finished, Values>;
 using Batch = std::vector<Event>;
 
+// What costs credit.
 inline bool IsDelta(const Event& event) {
   return std::holds_alternative<TextDelta>(event) || std::holds_alternative<ReasoningDelta>(event) ||
-         std::holds_alternative<ToolCallDelta>(event);
+         std::holds_alternative<ToolCallDelta>(event) || std::holds_alternative<Values>(event);
 }
 
 }  // namespace cyllm

@@ -13,7 +13,17 @@
 
 namespace cyllm {
 
-enum class Kind : uint8_t { kChat = 0, kText = 1, kTokens = 2, kEmbed = 3, kRerank = 4 };
+// The numbers of CYLLM_KIND_* in engines/sdk/engine.h.
+enum class Kind : uint8_t {
+  kChat = 0,
+  kText = 1,
+  kTokens = 2,
+  kEmbed = 3,
+  kRerank = 4,
+  kTokenize = 5,
+  kDetokenize = 6,
+};
+inline constexpr int kKinds = 7;
 
 // Bits of RequestFacts::needs and ModelInfo::capabilities; the numbers of CYLLM_CAP_* in
 // engines/sdk/engine.h.
@@ -29,6 +39,8 @@ enum Capability : uint32_t {
   kCapVision = 1u << 8,
   kCapResume = 1u << 9,
   kCapLora = 1u << 10,
+  kCapInfill = 1u << 11,
+  kCapTokenize = 1u << 12,
 };
 
 // Cumulative, per choice: how much has been produced up to and including an event.
@@ -86,6 +98,13 @@ struct Sampling {
   bool operator==(const Sampling&) const = default;
 };
 
+// A text to embed or to rank; its tokens where there are any.
+struct Input {
+  std::string text;
+  std::vector<int32_t> tokens;
+  bool operator==(const Input&) const = default;
+};
+
 // What engines read. The *_json fields are JSON text in OpenAI's form, validated at the edge; empty: absent.
 struct PayloadParts {
   std::string messages_json;
@@ -93,11 +112,15 @@ struct PayloadParts {
   std::string tool_choice_json;
   std::string response_format_json;
   std::string template_kwargs_json;
-  std::string prompt;                  // Kind::kText
-  std::vector<int32_t> prompt_tokens;  // Kind::kTokens
+  std::string prompt;  // Kind::kText; the query of Kind::kRerank; Kind::kTokenize without messages
+  std::string suffix;  // Kind::kText: what comes after the part that is asked for
+  std::vector<int32_t> prompt_tokens;  // Kind::kTokens, Kind::kDetokenize
+  std::vector<Input> inputs;           // Kind::kEmbed, Kind::kRerank
+  uint32_t dimensions = 0;             // Kind::kEmbed: of the vectors; 0: as the model gives them
   Sampling sampling;
   bool echo = false;
   bool parallel_tool_calls = true;
+  bool no_special_tokens = false;  // Kind::kTokenize
   bool operator==(const PayloadParts&) const = default;
 };
 

@@ -73,7 +73,7 @@ void Put(const RequestFacts& facts, pb::RequestFacts* out) {
 
 RequestFacts Get(const pb::RequestFacts& in) {
   RequestFacts facts;
-  facts.kind = EnumOf<Kind>(in.kind(), 5);
+  facts.kind = EnumOf<Kind>(in.kind(), kKinds);
   facts.model = in.model();
   facts.adapter = in.adapter();
   facts.tenant = in.tenant();
@@ -101,6 +101,14 @@ void Put(const PayloadParts& parts, pb::Payload* out) {
   out->set_template_kwargs_json(parts.template_kwargs_json);
   out->set_prompt(parts.prompt);
   out->mutable_prompt_tokens()->Add(parts.prompt_tokens.begin(), parts.prompt_tokens.end());
+  out->set_suffix(parts.suffix);
+  for (const Input& input : parts.inputs) {
+    pb::Input* to = out->add_inputs();
+    to->set_text(input.text);
+    to->mutable_tokens()->Add(input.tokens.begin(), input.tokens.end());
+  }
+  out->set_dimensions(parts.dimensions);
+  out->set_no_special_tokens(parts.no_special_tokens);
   out->set_echo(parts.echo);
   out->set_parallel_tool_calls(parts.parallel_tool_calls);
   const Sampling& from = parts.sampling;
@@ -134,6 +142,11 @@ PayloadParts Get(const pb::Payload& in) {
   parts.template_kwargs_json = in.template_kwargs_json();
   parts.prompt = in.prompt();
   parts.prompt_tokens = Vector<int32_t, int32_t>(in.prompt_tokens());
+  parts.suffix = in.suffix();
+  for (const pb::Input& from : in.inputs())
+    parts.inputs.push_back({from.text(), Vector<int32_t, int32_t>(from.tokens())});
+  parts.dimensions = in.dimensions();
+  parts.no_special_tokens = in.no_special_tokens();
   parts.echo = in.echo();
   parts.parallel_tool_calls = in.parallel_tool_calls();
   const pb::Sampling& from = in.sampling();
@@ -229,6 +242,10 @@ void Put(const Event& event, pb::Event* out) {
       to->mutable_timings()->set_ttft_ms(e.timings.ttft_ms);
       to->mutable_timings()->set_decode_ms(e.timings.decode_ms);
     }
+    void operator()(const Values& e) const {
+      out->mutable_values()->set_input(e.input);
+      out->mutable_values()->mutable_values()->Add(e.values.begin(), e.values.end());
+    }
   };
   std::visit(Visitor{out}, event);
 }
@@ -268,6 +285,8 @@ Event Get(const pb::Event& in) {
     case pb::Event::kProgress:
       return Progress{EnumOf<Progress::Phase>(in.progress().phase(), 2), in.progress().fraction(),
                       in.progress().detail()};
+    case pb::Event::kValues:
+      return Values{in.values().input(), Vector<float, float>(in.values().values())};
     case pb::Event::KIND_NOT_SET:
       break;
   }

@@ -57,6 +57,10 @@ TEST(Wire, PayloadSurvivesAndIsDecodedOnDemand) {
   parts.sampling.min_tokens = 2;
   parts.sampling.logprobs = true;
   parts.sampling.top_logprobs = 5;
+  parts.suffix = "}";
+  parts.inputs = {{"one", {}}, {"", {1, 2}}};
+  parts.dimensions = 64;
+  parts.no_special_tokens = true;
   parts.echo = true;
   parts.parallel_tool_calls = false;
   const auto sent = Payload::Of(parts);
@@ -82,6 +86,7 @@ TEST(Wire, EveryEventSurvives) {
       ReasoningDelta{2, "because", {9}, end},
       ToolCallDelta{0, 1, "call_1", "f", "{\"a\":", {10}, end},
       Finished{3, FinishReason::kToolCalls, "STOP", {1, 2, 3, 4}, {0.5, 1.5, 2.5}},
+      Values{2, {0.5f, -1.f}},
   };
   for (const Event& event : events) EXPECT_EQ(RoundTrip<cy::llm::Event>(event), event) << event.index();
   EXPECT_TRUE(std::holds_alternative<Progress>(wire::Get(cy::llm::Event{})));

@@ -161,9 +161,11 @@ void Client::OnEvents(void* self, const cyllm_event* events, size_t n) {
     if (client->destroyed_) client->Fault("an event after destroy");
     if (n == 0) client->Fault("a callback without events");
     for (size_t i = 0; i < n; ++i) {
-      client->Look(events[i]);
-      if (events[i].type >= CYLLM_EVENT_TEXT && events[i].type <= CYLLM_EVENT_TOOL_CALL)
-        deltas.push_back(events[i].id);
+      const cyllm_event& event = sdk::At(events, i);
+      client->Look(event);
+      if ((event.type >= CYLLM_EVENT_TEXT && event.type <= CYLLM_EVENT_TOOL_CALL) ||
+          event.type == CYLLM_EVENT_VALUES)
+        deltas.push_back(event.id);
     }
     on_delta = client->on_delta_;
     client->changed_.notify_all();

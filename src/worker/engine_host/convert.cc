@@ -39,6 +39,8 @@ EngineRequest::EngineRequest(uint64_t id, uint32_t credit, const RequestFacts& f
     resume_.push_back({c.token_ids.data(), c.token_ids.size(), c.delivered.text_bytes,
                        c.delivered.reasoning_bytes, c.delivered.tool_argument_bytes});
   }
+  for (const Input& input : parts.inputs)
+    inputs_.push_back({sizeof(cyllm_input), sdk::Str(input.text), input.tokens.data(), input.tokens.size()});
   sampling_.size = sizeof sampling_;
   sampling_.temperature = OrNan(s.temperature);
   sampling_.top_p = OrNan(s.top_p);
@@ -80,6 +82,13 @@ EngineRequest::EngineRequest(uint64_t id, uint32_t credit, const RequestFacts& f
   request_.credit = credit;
   request_.parallel_tool_calls = parts.parallel_tool_calls;
   request_.sampling = &sampling_;
+  request_.suffix = sdk::Str(parts.suffix);
+  request_.inputs = inputs_.data();
+  request_.n_inputs = inputs_.size();
+  request_.dimensions = parts.dimensions;
+  request_.no_special_tokens = parts.no_special_tokens;
+  request_.prefix_hashes = facts.prefix_hashes.data();
+  request_.n_prefix_hashes = facts.prefix_hashes.size();
   request_.resume = resume_.size() == facts.choices ? resume_.data() : nullptr;
 }
 
@@ -114,6 +123,10 @@ bool FromEngine(const cyllm_event& in, Event* out) {
       *out = std::move(finished);
       return true;
     }
+    case CYLLM_EVENT_VALUES:
+      *out = Values{e.choice,
+                    e.n_values ? std::vector<float>(e.values, e.values + e.n_values) : std::vector<float>()};
+      return true;
     default:
       return false;
   }

@@ -22,6 +22,7 @@ class EngineRequest {
   std::vector<cyllm_logit_bias> bias_;
   std::vector<cyllm_str> stops_;
   std::vector<cyllm_resume_choice> resume_;
+  std::vector<cyllm_input> inputs_;
   cyllm_sampling sampling_{};
   cyllm_request request_{};
 };

@@ -100,14 +100,15 @@ void EngineHost::OnEvents(void* self, const cyllm_event* events, size_t n) {
   auto* host = static_cast<EngineHost*>(self);
   Batch batch;
   for (size_t i = 0; i < n; ++i) {
-    const bool end = events[i].type == CYLLM_EVENT_END;
+    const cyllm_event& in = sdk::At(events, i);
+    const bool end = in.type == CYLLM_EVENT_END;
     Event event;
-    if (!end && FromEngine(events[i], &event)) {
+    if (!end && FromEngine(in, &event)) {
       if (auto* accepted = std::get_if<Accepted>(&event)) accepted->worker = host->worker_;
       batch.push_back(std::move(event));
     }
-    if (end || i + 1 == n || events[i + 1].id != events[i].id)
-      host->Deliver(events[i].id, std::exchange(batch, {}), end ? &events[i] : nullptr);
+    if (end || i + 1 == n || sdk::At(events, i + 1).id != in.id)
+      host->Deliver(in.id, std::exchange(batch, {}), end ? &in : nullptr);
   }
 }
 
