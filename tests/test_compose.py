@@ -1,14 +1,16 @@
 """docker-compose.community.yml: read by a parser, its services tried as plain processes."""
 
 import re
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
 from conftest import client
-from support.process import http, run, wait_until
+from support.process import BINARY, http, run, wait_until
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.community.yml").read_text())
@@ -59,6 +61,29 @@ def test_its_variables_are_the_programs(service):
     for name in environment(service):
         if not name.startswith("HF_"):
             assert name in shown, name
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-query"), reason="not a Debian system")
+def test_the_images_have_the_binarys_libraries():
+    libraries = {Path(p).resolve().name for p in re.findall(r"=> (/\S+)", output("ldd", str(BINARY)))}
+    owners: dict[str, set[str]] = {}
+    for files in Path("/var/lib/dpkg/info").glob("*.list"):
+        for name in {line.rsplit("/", 1)[-1] for line in files.read_text().splitlines()} & libraries:
+            owners.setdefault(name, set()).add(files.stem.split(":")[0])
+    assert set(owners) == libraries
+    installed = output("dpkg-query", "-W", "-f", "${Package} ${Pre-Depends} ${Depends}\n").splitlines()
+    depends = {line.split()[0]: set(re.findall(r"[a-z0-9][a-z0-9+.-]+", re.sub(r"\(.*?\)", "", line))) for line in installed}
+    for file in ROOT.glob("Dockerfile.*"):
+        offered, todo = set(), set(re.findall(r"\blib[a-z0-9+.-]+", file.read_text().split("./cy-llm build")[-1]))
+        while todo := (todo & depends.keys()) - offered:
+            offered |= todo
+            todo = set().union(*(depends[package] for package in todo))
+        for library, packages in owners.items():
+            assert packages & offered, f"{file.name}: {library} is of {packages}"
 
 
 def entrypoint(service: str) -> list[str]:
