@@ -37,7 +37,6 @@ class Engine {
     std::string why;
     if (options_.refuse)
       return sdk::Fail(error, CYLLM_RESOURCE_EXHAUSTED, "echo refuses every request", "overloaded", {}, true);
-    if (in.resume) return sdk::Fail(error, CYLLM_UNIMPLEMENTED, "echo cannot resume");
     std::optional<Prompt> prompt = ReadPrompt(in, &why);
     if (!prompt) return sdk::Fail(error, CYLLM_INVALID_ARGUMENT, why, {}, "messages");
     if (in.n == 0 || in.n > kMaxChoices || !in.sampling)
@@ -46,6 +45,8 @@ class Engine {
     const cyllm_sampling sampling = sdk::Read(in.sampling);
     request.sampling = &sampling;
     auto job = std::make_unique<Job>(request, std::move(*prompt), options_, Clock::now());
+    if (request.resume && !job->Resume(request.resume, &why))
+      return sdk::Fail(error, CYLLM_INVALID_ARGUMENT, why, "cannot_resume");
     {
       std::lock_guard lock(mutex_);
       if (draining_ || stopping_)
@@ -60,6 +61,11 @@ class Engine {
   void Cancel(uint64_t id) { Command(id, 0); }
   void Credit(uint64_t id, uint32_t events) {
     if (events > 0) Command(id, events);
+  }
+
+  // What decides about its texts: another worker with the same can take a request over.
+  std::string digest() const {
+    return "echo-2" + (options_.reply_tokens ? "-" + std::to_string(*options_.reply_tokens) : "");
   }
 
   uint32_t live() {
@@ -220,11 +226,11 @@ cyllm_engine* Create(cyllm_str config, const cyllm_callbacks* callbacks, cyllm_p
   }
 }
 
-void Describe(cyllm_engine*, cyllm_description* out) {
+void Describe(cyllm_engine* engine, cyllm_description* out) {
   cyllm_description d;
   std::memset(&d, 0, sizeof d);
-  d.capabilities = CYLLM_CAP_CHAT | CYLLM_CAP_TEXT | CYLLM_CAP_TOKENS | CYLLM_CAP_LOGPROBS;
-  sdk::Copy("echo-1", d.digest);
+  d.capabilities = CYLLM_CAP_CHAT | CYLLM_CAP_TEXT | CYLLM_CAP_TOKENS | CYLLM_CAP_LOGPROBS | CYLLM_CAP_RESUME;
+  sdk::Copy(Of(engine)->digest(), d.digest);
   sdk::Write(d, out);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 namespace cyllm::echo {
 
@@ -70,11 +71,45 @@ Job::Job(const cyllm_request& request, Prompt prompt, const Options& options, Ti
   }
 }
 
+bool Job::Resume(const cyllm_resume_choice* choices, std::string* why) {
+  for (size_t i = 0; i < choices_.size(); ++i)
+    if (!Replay(choices_[i], choices[i], why)) return false;
+  return true;
+}
+
+bool Job::Replay(Choice& choice, const cyllm_resume_choice& state, std::string* why) {
+  std::string text;
+  if (echo_ && (state.n_token_ids > 0 || state.text_bytes > 0)) {
+    choice.echoed = true;
+    text = prompt_.text;
+  }
+  for (size_t n = 0; n < state.n_token_ids; ++n) {
+    if (Complete(choice) || state.token_ids[n] != static_cast<int32_t>(WordAt(n)) + 1) {
+      *why = "token " + std::to_string(n) + " of the state to resume from is none of this request's";
+      return false;
+    }
+    ++choice.end.tokens;
+    text += choice.stop.Push(PieceAt(n));
+  }
+  if (choice.end.tokens >= length_ && !choice.stop.matched()) text += choice.stop.Flush();
+  if (text.size() < state.text_bytes || state.reasoning_bytes > 0 || state.tool_argument_bytes > 0) {
+    *why = "more was delivered than the tokens of the state to resume from say";
+    return false;
+  }
+  choice.end.text_bytes = state.text_bytes;
+  choice.pending = text.substr(state.text_bytes);
+  return true;
+}
+
+std::string Job::PieceAt(uint64_t n) const {
+  return options_.stamp ? Stamp() : (n > 0 || echo_ ? " " : "") + prompt_.words[WordAt(n)];
+}
+
 TimePoint Job::due() const {
   if (!accepted_) return TimePoint::min();
   TimePoint due = TimePoint::max();
   for (const Choice& choice : choices_) {
-    const bool ends = choice.end.tokens >= length_;  // finishing needs no credit
+    const bool ends = Complete(choice) && choice.pending.empty();  // finishing needs no credit
     if (!choice.finished && !Hangs(choice) && (credit_ > 0 || ends)) due = std::min(due, choice.due);
   }
   return due;
@@ -115,16 +150,20 @@ bool Job::Produce(uint32_t index, TimePoint now, Step& step) {
     event.end = choice.end;
     return true;
   }
-  if (n >= length_) {
-    Finish(index, cut_ ? CYLLM_FINISH_LENGTH : CYLLM_FINISH_STOP, step);
+  if (Complete(choice)) {
+    if (!choice.pending.empty()) {
+      if (credit_ <= 0) return false;
+      --credit_;
+      Emit(index, {}, std::nullopt, step);
+    }
+    Finish(index, cut_ && !choice.stop.matched() ? CYLLM_FINISH_LENGTH : CYLLM_FINISH_STOP, step);
     return true;
   }
   if (credit_ <= 0) return false;
   --credit_;
 
-  const size_t word = prompt_.words.empty() ? 0 : n % prompt_.words.size();
-  std::string piece = options_.stamp ? Stamp() : (n > 0 || echo_ ? " " : "") + prompt_.words[word];
-  if (n == 0) choice.first = now;
+  const std::string piece = PieceAt(n);
+  if (choice.first == TimePoint()) choice.first = now;
   choice.last = now;
   ++choice.end.tokens;
   // Missed instants are not made up for: a token comes itl after the one before.
@@ -132,23 +171,25 @@ bool Job::Produce(uint32_t index, TimePoint now, Step& step) {
   std::string text = choice.stop.Push(piece);
   const bool last = choice.end.tokens >= length_ && !choice.stop.matched();
   if (last) text += choice.stop.Flush();
-  Emit(index, std::move(text), static_cast<int32_t>(word) + 1, step);
+  Emit(index, std::move(text), static_cast<int32_t>(WordAt(n)) + 1, step);
   if (choice.stop.matched()) Finish(index, CYLLM_FINISH_STOP, step);
   if (last && !options_.fail_after && !options_.crash_after && !options_.hang_after)
     Finish(index, cut_ ? CYLLM_FINISH_LENGTH : CYLLM_FINISH_STOP, step);
   return true;
 }
 
-void Job::Emit(uint32_t index, std::string text, int32_t token, Step& step) {
+void Job::Emit(uint32_t index, std::string text, std::optional<int32_t> token, Step& step) {
   Choice& choice = choices_[index];
+  text.insert(0, std::exchange(choice.pending, {}));
   choice.end.text_bytes += text.size();
   cyllm_event& event = step.Add(id_, CYLLM_EVENT_TEXT, index);
   event.text = step.Keep(std::move(text));
-  event.token_ids = step.Keep(token);
-  event.n_token_ids = 1;
   event.end = choice.end;
+  if (!token) return;
+  event.token_ids = step.Keep(*token);
+  event.n_token_ids = 1;
   if (logprobs_) {
-    cyllm_logprob logprob{token, 0, event.text, nullptr, 0};
+    cyllm_logprob logprob{*token, 0, event.text, nullptr, 0};
     if (top_logprobs_ > 0) {
       logprob.top = step.Keep(logprob);
       logprob.n_top = 1;
@@ -166,7 +207,7 @@ void Job::Finish(uint32_t index, uint32_t reason, Step& step) {
   if (choice.stop.matched()) event.stop_match = step.Keep(*choice.stop.matched());
   event.prompt_tokens = prompt_.tokens;
   event.completion_tokens = static_cast<uint32_t>(choice.end.tokens);
-  if (choice.end.tokens > 0) {
+  if (choice.first != TimePoint()) {
     event.ttft_ms = ToMs(choice.first - submitted_);
     event.decode_ms = ToMs(choice.last - choice.first);
   }

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,10 @@ class Job {
  public:
   Job(const cyllm_request& request, Prompt prompt, const Options& options, TimePoint now);
 
+  // Takes up where the choices stood, before the first Advance. False (with `why`): that is no state of this
+  // request.
+  bool Resume(const cyllm_resume_choice* choices, std::string* why);
+
   // Adds the events that are due at `now` and for which there is credit.
   void Advance(TimePoint now, Step& step);
   // Adds the terminal event; `code` CYLLM_OK or why it ended.
@@ -61,10 +66,15 @@ class Job {
     TimePoint first, last;
     bool finished = false;
     bool echoed = false;
+    std::string pending;  // after Resume: text of replayed tokens that was not delivered
   };
 
   bool Produce(uint32_t index, TimePoint now, Step& step);
-  void Emit(uint32_t index, std::string text, int32_t token, Step& step);
+  bool Replay(Choice& choice, const cyllm_resume_choice& state, std::string* why);
+  size_t WordAt(uint64_t n) const { return prompt_.words.empty() ? 0 : n % prompt_.words.size(); }
+  std::string PieceAt(uint64_t n) const;
+  bool Complete(const Choice& choice) const { return choice.end.tokens >= length_ || choice.stop.matched(); }
+  void Emit(uint32_t index, std::string text, std::optional<int32_t> token, Step& step);
   void Finish(uint32_t index, uint32_t reason, Step& step);
   void Fail(Step& step);
   bool Hangs(const Choice& choice) const {

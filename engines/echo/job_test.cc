@@ -190,6 +190,93 @@ TEST_F(JobTest, StampIsTheMonotonicClock) {
   }
 }
 
+// Text and tokens of all deltas, and how each choice finished.
+struct Whole {
+  std::vector<std::string> text;
+  std::vector<std::vector<int32_t>> tokens;
+  std::vector<std::string> finish;
+  bool operator==(const Whole&) const = default;
+};
+
+void Gather(const cyllm_event& e, Whole* out) {
+  out->text.resize(std::max<size_t>(out->text.size(), e.choice + 1));
+  out->tokens.resize(out->text.size());
+  out->finish.resize(out->text.size());
+  if (e.type == CYLLM_EVENT_TEXT) {
+    out->text[e.choice] += sdk::View(e.text);
+    out->tokens[e.choice].insert(out->tokens[e.choice].end(), e.token_ids, e.token_ids + e.n_token_ids);
+    EXPECT_EQ(e.end.text_bytes, out->text[e.choice].size());
+    EXPECT_EQ(e.end.tokens, out->tokens[e.choice].size());
+  } else if (e.type == CYLLM_EVENT_FINISHED) {
+    out->finish[e.choice] = std::to_string(e.finish_reason) + " " + std::to_string(e.completion_tokens) +
+                            std::string(sdk::View(e.stop_match));
+  }
+}
+
+TEST_F(JobTest, GoesOnWhereAnotherOneWasCut) {
+  const cyllm_str stop = sdk::Str("two th");
+  for (const bool stops : {false, true}) {
+    for (const bool echo : {false, true}) {
+      request_.kind = CYLLM_KIND_TEXT;
+      prompt_.text = "one two three";
+      request_.echo = echo;
+      request_.n = 2;
+      request_.max_tokens = 7;
+      sampling_.stop = &stop;
+      sampling_.n_stop = stops;
+      Job undisturbed = Make();
+      Step all;
+      undisturbed.Advance(kStart, all);
+      Whole expected;
+      for (const cyllm_event& e : all.events()) Gather(e, &expected);
+      for (size_t cut = 0; cut < all.events().size(); ++cut) {
+        Whole got;
+        for (size_t i = 0; i < cut; ++i) Gather(all.events()[i], &got);
+        got.text.resize(2);
+        got.tokens.resize(2);
+        cyllm_resume_choice states[2];
+        for (size_t i = 0; i < 2; ++i)
+          states[i] = {got.tokens[i].data(), got.tokens[i].size(), got.text[i].size(), 0, 0};
+        Job second = Make();
+        std::string why;
+        ASSERT_TRUE(second.Resume(states, &why)) << why;
+        Step rest;
+        second.Advance(kStart, rest);
+        ASSERT_TRUE(second.ended());
+        for (const cyllm_event& e : rest.events()) Gather(e, &got);
+        EXPECT_EQ(got, expected) << "cut " << cut << " stop " << stops << " echo " << echo;
+      }
+    }
+  }
+}
+
+TEST_F(JobTest, StatesOfOtherRequestsAreRefused) {
+  request_.max_tokens = 2;
+  const int32_t tokens[] = {1, 2, 3}, others[] = {2};
+  for (const cyllm_resume_choice& state :
+       {cyllm_resume_choice{tokens, 3, 0, 0, 0}, cyllm_resume_choice{others, 1, 0, 0, 0},
+        cyllm_resume_choice{tokens, 1, 4, 0, 0}, cyllm_resume_choice{tokens, 1, 0, 1, 0}}) {
+    Job job = Make();
+    std::string why;
+    EXPECT_FALSE(job.Resume(&state, &why));
+    EXPECT_FALSE(why.empty());
+  }
+}
+
+TEST_F(JobTest, WhatWasNotDeliveredNeedsCredit) {
+  request_.max_tokens = 2;
+  request_.credit = 0;
+  const int32_t tokens[] = {1, 2};
+  const cyllm_resume_choice state{tokens, 2, 3, 0, 0};
+  Job job = Make();
+  std::string why;
+  ASSERT_TRUE(job.Resume(&state, &why));
+  EXPECT_THAT(Advance(job), ElementsAre("accepted 3"));
+  EXPECT_EQ(job.due(), TimePoint::max());
+  job.Credit(1);
+  EXPECT_THAT(Advance(job), ElementsAre(" two", "length 2", "end 0"));
+}
+
 TEST_F(JobTest, ScriptedFaults) {
   options_.fail_after = 2;
   Job fails = Make();

@@ -125,10 +125,16 @@ typedef struct cyllm_sampling {
   size_t n_stop_token_ids;
 } cyllm_sampling;
 
+/* Where a choice of an interrupted request stood: the tokens of the events that arrived, and how many bytes
+ * of each kind they carried. The engine takes the tokens as produced, silently, and goes on; events carry
+ * only what lies past the bytes, so that both parts together are the undisturbed answer. Offsets and
+ * completion_tokens count from the choice's beginning, ACCEPTED comes again, and so does FINISHED of a choice
+ * that had finished. Tokens that the request cannot have produced: INVALID_ARGUMENT, reason `cannot_resume`.
+ */
 typedef struct cyllm_resume_choice {
   const int32_t* token_ids;
   size_t n_token_ids;
-  uint64_t text_bytes; /* already delivered; see cyllm_offsets */
+  uint64_t text_bytes; /* see cyllm_offsets */
   uint64_t reasoning_bytes;
   uint64_t tool_argument_bytes;
 } cyllm_resume_choice;

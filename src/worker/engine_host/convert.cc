@@ -89,7 +89,7 @@ EngineRequest::EngineRequest(uint64_t id, uint32_t credit, const RequestFacts& f
   request_.no_special_tokens = parts.no_special_tokens;
   request_.prefix_hashes = facts.prefix_hashes.data();
   request_.n_prefix_hashes = facts.prefix_hashes.size();
-  request_.resume = resume_.size() == facts.choices ? resume_.data() : nullptr;
+  request_.resume = resume_.empty() ? nullptr : resume_.data();
 }
 
 bool FromEngine(const cyllm_event& in, Event* out) {

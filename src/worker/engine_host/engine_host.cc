@@ -79,6 +79,14 @@ EventStream EngineHost::Infer(const Request& request, const Context& context) {
   if (const uint32_t missing = request.facts.needs & ~capabilities())
     return EndedStream(MakeStatus(Code::kUnimplemented, "the model's engine cannot do what the request needs",
                                   "unsupported", missing & kCapTools ? "tools" : ""));
+  if (const size_t states = request.facts.resume.choices.size(); states > 0) {
+    if (!(capabilities() & kCapResume))
+      return EndedStream(
+          MakeStatus(Code::kUnimplemented, "the model's engine cannot take a request over", "cannot_resume"));
+    if (states != request.facts.choices)
+      return EndedStream(MakeStatus(Code::kInvalidArgument,
+                                    "a state to resume from is needed of every choice", "cannot_resume"));
+  }
   const uint64_t id = next_id_++;
   auto [pipe, stream] = EventPipe::Make(context.home, std::make_shared<Listener>(weak_from_this(), id));
   {

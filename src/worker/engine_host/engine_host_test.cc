@@ -137,6 +137,20 @@ TEST_F(EngineHostTest, WhatItCannotDoIsRefused) {
   EXPECT_EQ(Run(*host, request).end.code, Code::kUnimplemented);
 }
 
+TEST_F(EngineHostTest, GoesOnWhereAnotherOneWasCut) {
+  auto host = Echo("");
+  Request request = Ask("a b c", 5);
+  request.facts.resume.choices = {{{1, 2}, {2, 3, 0, 0}}};
+  const Collected got = Run(*host, request);
+  EXPECT_TRUE(got.end.ok()) << got.end.message;
+  EXPECT_EQ(got.Text(), " c a b");
+  EXPECT_EQ(std::get<Finished>(got.events.back()).usage.completion_tokens, 5u);
+  request.facts.resume.choices = {{{3}, {}}};
+  EXPECT_EQ(Run(*host, request).end.reason, "cannot_resume");
+  request.facts.resume.choices = {{}, {}};
+  EXPECT_EQ(Run(*host, request).end.reason, "cannot_resume");
+}
+
 TEST_F(EngineHostTest, LoadingTellsItsProgressAndCanBeStopped) {
   std::vector<double> seen;
   auto host = EngineHost::Load(Manifests().at(0), R"({"model":{"load_ms":5}})", "w",
