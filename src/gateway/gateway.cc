@@ -2,31 +2,18 @@
 
 #include <fmt/format.h>
 
-#include <map>
-
 #include "base/log.h"
-#include "base/metrics.h"
 #include "base/utf8.h"
 #include "gateway/access/tokens.h"
+#include "gateway/error_response.h"
 #include "gateway/gateway_metrics.h"
 #include "gateway/http/server.h"
 #include "gateway/inference_call.h"
+#include "gateway/routes.h"
 
 namespace cyllm {
 
 namespace {
-
-constexpr std::string_view kModels = "/v1/models";
-
-HttpResponse OpenAiError(int status, std::string_view message, std::string_view code) {
-  openai::ApiError error;
-  error.http = status;
-  error.type = status >= 500 ? "server_error" : "invalid_request_error";
-  error.code = code;
-  error.message = message;
-  error.should_retry = false;
-  return ToResponse(error);
-}
 
 // The message of a refused request quotes what the client sent, which may be a prompt: not for the log.
 std::string Loggable(const Status& status) {
@@ -35,14 +22,6 @@ std::string Loggable(const Status& status) {
   if (!status.param.empty()) text += " '" + JsonEscape(std::string_view(status.param).substr(0, 100)) + "'";
   if (!status.reason.empty()) text += " (" + status.reason + ")";
   return text;
-}
-
-std::string ModelJson(const ModelInfo& model) {
-  std::string json = fmt::format(R"({{"id":"{}","object":"model","created":{},"owned_by":"cy-llm")",
-                                 JsonEscape(model.id), model.created);
-  if (!model.alias_of.empty()) json += fmt::format(R"(,"root":"{}")", JsonEscape(model.alias_of));
-  if (model.max_model_len > 0) json += fmt::format(R"(,"max_model_len":{})", model.max_model_len);
-  return json + "}";
 }
 
 // %2F in model ids, and whatever else clients escape.
@@ -60,6 +39,11 @@ std::string PercentDecoded(std::string_view text) {
     }
   }
   return out;
+}
+
+// Of what never became a request.
+HttpResponse Malformed(int status, std::string_view message, std::string_view code) {
+  return ToResponse(dialect::FromHttp(status, message, code), DialectOf(""), "");
 }
 
 }  // namespace
@@ -82,27 +66,59 @@ struct Gateway::Impl {
     http.idle_timeout = o.idle_timeout;
     http.write_stall = o.write_stall;
     http.metrics = "gateway_open_connections";
-    http.error = OpenAiError;
+    http.error = Malformed;
     return http;
   }
 
   Task<> Handle(HttpExchange& exchange) {
     const TimePoint start = Clock::now();
     HttpRequest request = exchange.TakeRequest();
-    // The same handlers without /v1: llama.cpp's clients.
-    std::string path = request.path;
-    if (path == "/chat/completions" || path == "/completions" || path == "/models") path = "/v1" + path;
-
+    std::string_view rest;
+    const Route* route = FindRoute(request.path, rest);
     CallOutcome outcome;
     std::string model;
-    if (path == "/v1/chat/completions" || path == "/v1/completions") {
-      outcome = co_await Inference(exchange, request, path == "/v1/completions", model);
+    if (std::optional<HttpResponse> refusal = Refusal(request, route)) {
+      co_await Respond(exchange, std::move(*refusal), outcome);
+    } else if (route->reply) {
+      co_await Respond(exchange, route->reply({request, PercentDecoded(rest), *service, draining}), outcome);
     } else {
-      HttpResponse response = Plain(request, path);
-      outcome.http = response.status;
-      if (!co_await exchange.Respond(std::move(response))) outcome.end = MakeStatus(Code::kCancelled, "");
+      outcome = co_await Inference(exchange, request, *route, model);
     }
-    Count(request, path, model, outcome, Clock::now() - start);
+    Count(request, route, model, outcome, Clock::now() - start);
+  }
+
+  static Task<> Respond(HttpExchange& exchange, HttpResponse response, CallOutcome& outcome) {
+    outcome.http = response.status;
+    if (!co_await exchange.Respond(std::move(response))) outcome.end = MakeStatus(Code::kCancelled, "");
+  }
+
+  // What is said before anybody looks at the body.
+  std::optional<HttpResponse> Refusal(const HttpRequest& request, const Route* route) const {
+    const dialect::Dialect& dialect = route ? *route->dialect : DialectOf(request.path);
+    const auto refuse = [&](int http, std::string_view message, std::string_view code) {
+      return ToResponse(dialect::FromHttp(http, message, code), dialect, request.id);
+    };
+    if (!route) {
+      if (request.method == "OPTIONS") return HttpResponse{204, "", "", {}};
+      return refuse(404, "There is nothing at this path.", "not_found");
+    }
+    if (request.method == "OPTIONS")
+      return HttpResponse{204, "", "", {{"Allow", std::string(route->methods)}}};
+    if (!HasMethod(route->methods, request.method)) {
+      HttpResponse response = refuse(405, "This method is not allowed here.", "method_not_allowed");
+      response.headers.emplace_back("Allow", route->methods);
+      return response;
+    }
+    const bool open =
+        route->access == Access::kOpen || (route->access == Access::kModels && !options.models_need_token);
+    if (!open && !Allowed(request)) return refuse(401, "A valid API key is needed.", "invalid_api_key");
+    return std::nullopt;
+  }
+
+  static bool HasMethod(std::string_view methods, std::string_view method) {
+    const size_t at = methods.find(method);
+    return at != std::string_view::npos && (at == 0 || methods[at - 1] == ' ') &&
+           (at + method.size() == methods.size() || methods[at + method.size()] == ',');
   }
 
   bool Allowed(const HttpRequest& request) const {
@@ -110,112 +126,35 @@ struct Gateway::Impl {
            tokens.Allows(TokenOf(request.Header("Authorization"), request.Header("X-Api-Key")));
   }
 
-  static HttpResponse Unauthorized() {
-    openai::ApiError error{
-        401, "authentication_error", "invalid_api_key", "", "A valid API key is needed.", 0, true};
-    return ToResponse(error);
-  }
-
-  static HttpResponse WrongMethod(const char* allowed) {
-    HttpResponse response = OpenAiError(405, "This method is not allowed here.", "method_not_allowed");
-    response.headers.emplace_back("Allow", allowed);
-    return response;
-  }
-
-  HttpResponse Plain(const HttpRequest& request, const std::string& path) const {
-    if (request.method == "OPTIONS") return {204, "", "", {{"Allow", "GET, HEAD, POST, OPTIONS"}}};
-    const bool is_model = path.starts_with(std::string(kModels) + "/") && path.size() > kModels.size() + 1;
-    if (path != "/health" && path != "/ready" && path != "/metrics" && path != kModels && !is_model)
-      return OpenAiError(404, "There is nothing at this path.", "not_found");
-    if (request.method != "GET" && request.method != "HEAD") return WrongMethod("GET, HEAD");
-    if (path == "/health") return {200, R"({"status":"ok"})", "application/json", {}};
-    if (path == "/ready") return Ready();
-    if (path == "/metrics") return {200, RenderMetrics(), "text/plain; version=0.0.4; charset=utf-8", {}};
-    if (options.models_need_token && !Allowed(request)) return Unauthorized();
-    return is_model ? Model(PercentDecoded(path.substr(kModels.size() + 1))) : Models();
-  }
-
-  HttpResponse Ready() const {
-    const Snapshot snapshot = service->Describe();
-    if (snapshot.ready && !draining) return {200, R"({"status":"ready"})", "application/json", {}};
-    std::string body = R"({"status":"not ready","reasons":[)";
-    std::vector<std::string> reasons = snapshot.not_ready_reasons;
-    if (draining) reasons = {"draining"};
-    if (reasons.empty()) reasons = {"no worker is available"};
-    for (size_t i = 0; i < reasons.size(); ++i)
-      body += fmt::format(R"({}"{}")", i ? "," : "", JsonEscape(reasons[i]));
-    return {503, body + "]}", "application/json", {{"Retry-After", "1"}}};
-  }
-
-  HttpResponse Models() const {
-    std::string body = R"({"object":"list","data":[)";
-    bool first = true;
-    for (const ModelInfo& model : service->Describe().models) {
-      body += (first ? "" : ",") + ModelJson(model);
-      first = false;
-    }
-    return {200, body + "]}", "application/json", {}};
-  }
-
-  HttpResponse Model(const std::string& id) const {
-    const Snapshot snapshot = service->Describe();
-    if (const ModelInfo* model = snapshot.Find(id)) return {200, ModelJson(*model), "application/json", {}};
-    return ToResponse(openai::FromStatus(
-        MakeStatus(Code::kNotFound, "The model '" + id + "' does not exist.", "model_not_found", "model")));
-  }
-
-  Task<CallOutcome> Inference(HttpExchange& exchange, HttpRequest& request, bool completion,
+  Task<CallOutcome> Inference(HttpExchange& exchange, HttpRequest& request, const Route& route,
                               std::string& model) {
     CallOutcome outcome;
-    HttpResponse refusal;
-    std::optional<openai::Call> call = Accept(request, completion, refusal, outcome.end);
+    Result<dialect::Call> call = Parse(request, route);
     if (!call) {
-      outcome.http = refusal.status;
-      co_await exchange.Respond(std::move(refusal));
+      outcome.end = call.error();
+      co_await Respond(exchange, ToResponse(dialect::FromStatus(call.error()), *route.dialect, request.id),
+                       outcome);
       co_return outcome;
     }
     model = call->model;
     Context context;
     context.home = exchange.home();
-    context.request_id = exchange.request().id;
+    context.request_id = request.id;
     context.traceparent = std::string(request.Header("traceparent"));
     context.tracestate = std::string(request.Header("tracestate"));
     request.body = {};
-    InferenceCall run(options, *service, exchange);
+    InferenceCall run(options, *service, exchange, *route.dialect);
     metrics.running.Increment();
     outcome = co_await run.Run(std::move(*call), std::move(context));
     metrics.running.Decrement();
     co_return outcome;
   }
 
-  // The call, or the refusal.
-  std::optional<openai::Call> Accept(const HttpRequest& request, bool completion, HttpResponse& refusal,
-                                     Status& why) const {
-    if (request.method == "OPTIONS") {
-      refusal = {204, "", "", {{"Allow", "POST, OPTIONS"}}};
-      return std::nullopt;
-    }
-    if (request.method != "POST") {
-      refusal = WrongMethod("POST");
-      return std::nullopt;
-    }
-    if (!Allowed(request)) {
-      refusal = Unauthorized();
-      return std::nullopt;
-    }
-    if (draining) {
-      why = Unavailable("The server is shutting down.", "draining");
-    } else if (!IsJson(request.Header("Content-Type"))) {
-      why = InvalidArgument("The Content-Type must be application/json.", {}, "unsupported_media_type");
-    } else {
-      const openai::Limits limits{options.max_choices};
-      Result<openai::Call> call = completion ? openai::ParseCompletion(request.body, limits)
-                                             : openai::ParseChat(request.body, limits);
-      if (call) return std::move(*call);
-      why = call.error();
-    }
-    refusal = ToResponse(openai::FromStatus(why));
-    return std::nullopt;
+  Result<dialect::Call> Parse(const HttpRequest& request, const Route& route) const {
+    if (draining) return Err(Unavailable("The server is shutting down.", "draining"));
+    if (route.dialect->needs_json_type && !IsJson(request.Header("Content-Type")))
+      return Err(InvalidArgument("The Content-Type must be application/json.", {}, "unsupported_media_type"));
+    return route.parse(request.body, {.max_choices = options.max_choices});
   }
 
   // No Content-Type at all is taken as JSON.
@@ -224,11 +163,11 @@ struct Gateway::Impl {
            type.find("+json") != std::string_view::npos;
   }
 
-  void Count(const HttpRequest& request, const std::string& path, const std::string& model,
+  void Count(const HttpRequest& request, const Route* route, const std::string& model,
              const CallOutcome& outcome, Clock::duration took) {
-    metrics.Count(path, outcome, took);
+    metrics.Count(route ? route->path : "other", outcome, took);
     const auto ms = std::chrono::duration<double, std::milli>(took).count();
-    const bool probe = path == "/health" || path == "/ready" || path == "/metrics";
+    const bool probe = route && route->access == Access::kOpen;
     const auto level = outcome.http >= 500 ? spdlog::level::warn
                        : probe             ? spdlog::level::debug
                                            : spdlog::level::info;

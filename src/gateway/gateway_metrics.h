@@ -13,7 +13,8 @@ namespace cyllm {
 // Thread-safe.
 class GatewayMetrics {
  public:
-  void Count(const std::string& path, const CallOutcome& outcome, Clock::duration took);
+  // `path`: of the route, a name of static storage.
+  void Count(std::string_view path, const CallOutcome& outcome, Clock::duration took);
 
   prometheus::Gauge& running = Gauge("gateway_inflight_requests", "Inference requests being answered");
 
@@ -22,7 +23,7 @@ class GatewayMetrics {
     prometheus::Counter* requests;
     prometheus::Histogram* seconds;
   };
-  const PerRoute& Route(const std::string& path, int status);
+  const PerRoute& Route(std::string_view path, int status);
 
   prometheus::Counter& prompt_tokens_ =
       Counter("gateway_prompt_tokens_total", "Prompt tokens of answered requests");
@@ -31,7 +32,7 @@ class GatewayMetrics {
   prometheus::Histogram& ttft_ =
       LatencyHistogram("gateway_ttft_seconds", "From the request to its first token");
   Mutex mutex_;
-  std::map<std::pair<std::string, int>, PerRoute> routes_ CY_GUARDED_BY(mutex_);
+  std::map<std::pair<std::string_view, int>, PerRoute> routes_ CY_GUARDED_BY(mutex_);
 };
 
 }  // namespace cyllm

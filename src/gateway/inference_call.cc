@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "gateway/error_response.h"
 #include "gateway/merge.h"
 
 namespace cyllm {
@@ -23,24 +24,13 @@ std::string Uuid() {
 
 }  // namespace
 
-HttpResponse ToResponse(const openai::ApiError& error) {
-  HttpResponse response;
-  response.status = error.http;
-  response.body = openai::Body(error);
-  if (error.retry_after_s > 0)
-    response.headers.emplace_back("Retry-After", fmt::format("{:.0f}", error.retry_after_s));
-  if (!error.should_retry && error.http >= 500) response.headers.emplace_back("x-should-retry", "false");
-  if (error.http == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
-  return response;
-}
+InferenceCall::InferenceCall(const GatewayOptions& options, InferenceService& service, HttpExchange& exchange,
+                             const dialect::Dialect& dialect)
+    : options_(options), service_(service), exchange_(exchange), dialect_(dialect) {}
 
-InferenceCall::InferenceCall(const GatewayOptions& options, InferenceService& service, HttpExchange& exchange)
-    : options_(options), service_(service), exchange_(exchange) {}
-
-Task<CallOutcome> InferenceCall::Run(openai::Call call, Context context) {
-  openai::ResponseInfo info;
-  info.id = fmt::format("{}-{:016x}{:016x}", call.kind == openai::Call::Kind::kChat ? "chatcmpl" : "cmpl",
-                        Random()(), Random()());
+Task<CallOutcome> InferenceCall::Run(dialect::Call call, Context context) {
+  dialect::ResponseInfo info;
+  info.id = fmt::format("{}{:016x}{:016x}", call.id_prefix, Random()(), Random()());
   info.created =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
           .count();
@@ -49,26 +39,26 @@ Task<CallOutcome> InferenceCall::Run(openai::Call call, Context context) {
   context.deadline = deadline_;
 
   std::vector<EventStream> streams;
-  for (size_t i = 0; i < call.requests.size(); ++i) {
-    Request request = std::move(call.requests[i]);
+  for (Request& request : call.requests) {
     request.facts.response_id = info.id;
     // Other seeds for other prompts, as if each had been a call of its own.
-    request.facts.seed = request.facts.seed ? *request.facts.seed : static_cast<int64_t>(Random()() >> 1);
+    if (!request.facts.seed) request.facts.seed = static_cast<int64_t>(Random()() >> 1);
     streams.push_back(service_.Infer(std::move(request), context));
   }
-  const uint32_t n = call.n;
-  stream_ = Merge(std::move(streams), n);
+  stream_ = Merge(std::move(streams), call.n);
   exchange_.OnHangup([this] {
     gone_ = true;
     stream_->Wake();
   });
+  const std::unique_ptr<dialect::Writer> writer = call.writer(std::move(info));
   if (call.stream) {
-    co_await RunStream(call, std::move(info));
+    co_await RunStream(*writer);
   } else {
-    co_await RunWhole(call, std::move(info));
+    co_await RunWhole(*writer);
   }
   exchange_.OnHangup(nullptr);
   stream_.reset();
+  outcome_.totals = writer->totals();
   if (gone_) {
     outcome_.end = MakeStatus(Code::kCancelled, "the client went away");
     if (outcome_.http == 0) outcome_.http = 499;
@@ -107,32 +97,32 @@ void InferenceCall::SeeFirst(const Batch& events) {
 }
 
 Task<> InferenceCall::Refuse() {
-  const openai::ApiError error = openai::FromStatus(outcome_.end);
-  outcome_.http = error.http;
+  HttpResponse response = ToResponse(dialect::FromStatus(outcome_.end), dialect_, exchange_.request().id);
+  outcome_.http = response.status;
   exchange_.OnHangup(nullptr);
-  if (!co_await exchange_.Respond(ToResponse(error))) gone_ = true;
+  if (!co_await exchange_.Respond(std::move(response))) gone_ = true;
 }
 
-Task<> InferenceCall::RunWhole(const openai::Call& call, openai::ResponseInfo info) {
-  openai::BodyWriter writer(call, std::move(info));
+Task<> InferenceCall::RunWhole(dialect::Writer& writer) {
   Batch events;
+  HttpResponse response;
+  writer.Start(response.body);
   while (co_await Pull(events, kNever)) {
-    for (const Event& event : events) writer.Add(event);
+    for (const Event& event : events) writer.Write(event, response.body);
   }
-  outcome_.totals = writer.totals();
   if (gone_) co_return;
   if (!outcome_.end.ok()) {
     co_await Refuse();
     co_return;
   }
   outcome_.http = 200;
-  HttpResponse response;
-  response.body = writer.Body();
+  writer.End(response.body);
+  AddHeaders(dialect_, exchange_.request().id, response);
   exchange_.OnHangup(nullptr);  // a client that closes after the answer has not gone away
   if (!co_await exchange_.Respond(std::move(response))) gone_ = true;
 }
 
-Task<> InferenceCall::RunStream(const openai::Call& call, openai::ResponseInfo info) {
+Task<> InferenceCall::RunStream(dialect::Writer& writer) {
   // `accepted`, an error, or header_commit decide about the header: until then an error gets its own status.
   const TimePoint commit = After(start_, options_.header_commit);
   Batch events;
@@ -150,35 +140,34 @@ Task<> InferenceCall::RunStream(const openai::Call& call, openai::ResponseInfo i
     accepted = !events.empty();
   }
 
-  openai::ChunkWriter writer(call, std::move(info));
   HttpResponse head;
-  head.content_type = "text/event-stream; charset=utf-8";
+  head.content_type = dialect_.stream_type;
   head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
+  AddHeaders(dialect_, exchange_.request().id, head);
   writer.Start(head.body);
   for (const Event& event : events) writer.Write(event, head.body);
   outcome_.http = 200;
   if (!co_await exchange_.StartStream(std::move(head))) gone_ = true;
 
-  const bool pings = options_.sse_ping.count() > 0;
+  const bool pings = options_.sse_ping.count() > 0 && !dialect_.ping.empty();
   std::string out;
   TimePoint ping_at = After(Clock::now(), options_.sse_ping);
   while (co_await Pull(events, pings ? ping_at : kNever)) {
     out.clear();
     for (const Event& event : events) writer.Write(event, out);
     // Progress is nothing that the client sees: a load that reports often is silent all the same.
-    if (out.empty() && pings && Clock::now() >= ping_at) out = openai::kPing;
+    if (out.empty() && pings && Clock::now() >= ping_at) out = dialect_.ping;
     if (out.empty()) continue;
     if (!co_await exchange_.Write(std::move(out))) gone_ = true;
     ping_at = After(Clock::now(), options_.sse_ping);
   }
-  outcome_.totals = writer.totals();
   if (gone_) co_return;
   exchange_.OnHangup(nullptr);
   out.clear();
   if (outcome_.end.ok()) {
     writer.End(out);
   } else {
-    out = "data: " + openai::Body(openai::FromStatus(outcome_.end)) + "\n\n";
+    writer.Fail(dialect::FromStatus(outcome_.end), out);
   }
   if (!co_await exchange_.Write(std::move(out)) || !co_await exchange_.FinishStream()) gone_ = true;
 }

@@ -1,12 +1,11 @@
-// One call of an inference endpoint: from the parsed body to the last byte of the answer.
+// One call of an inference endpoint, whatever its dialect: from the parsed body to the last byte of the
+// answer.
 #pragma once
 
 #include <memory>
 #include <string>
 
-#include "gateway/dialects/openai/call.h"
-#include "gateway/dialects/openai/error.h"
-#include "gateway/dialects/openai/writer.h"
+#include "gateway/dialects/common/dialect.h"
 #include "gateway/gateway.h"
 #include "gateway/http/server.h"
 #include "inference/service.h"
@@ -17,22 +16,22 @@ namespace cyllm {
 struct CallOutcome {
   int http = 0;  // status sent; 499: the client left before any
   Status end;    // CANCELLED: the client left
-  openai::Totals totals;
+  dialect::Totals totals;
   double ttft_s = -1;  // negative: no token was sent
 };
 
 // The handler of one exchange; used on its home only, lives as long as Run.
 class InferenceCall {
  public:
-  InferenceCall(const GatewayOptions& options, InferenceService& service, HttpExchange& exchange);
+  InferenceCall(const GatewayOptions& options, InferenceService& service, HttpExchange& exchange,
+                const dialect::Dialect& dialect);
 
-  Task<CallOutcome> Run(openai::Call call, Context context);
+  Task<CallOutcome> Run(dialect::Call call, Context context);
 
  private:
-  Task<> RunStream(const openai::Call& call, openai::ResponseInfo info);
-  Task<> RunWhole(const openai::Call& call, openai::ResponseInfo info);
-  // The next batch; false: the call is over (outcome_.end says how). Progress is left out. With `ping`: an
-  // empty batch when a ping is due.
+  Task<> RunStream(dialect::Writer& writer);
+  Task<> RunWhole(dialect::Writer& writer);
+  // The next batch, or none when it became `wake_at`; false: the call is over (outcome_.end says how).
   Task<bool> Pull(Batch& events, TimePoint wake_at);
   Task<> Refuse();
   void SeeFirst(const Batch& events);
@@ -40,13 +39,12 @@ class InferenceCall {
   const GatewayOptions& options_;
   InferenceService& service_;
   HttpExchange& exchange_;
+  const dialect::Dialect& dialect_;
   const TimePoint start_ = Clock::now();
   TimePoint deadline_ = kNever;
   EventStream stream_;
   bool gone_ = false;
   CallOutcome outcome_;
 };
-
-HttpResponse ToResponse(const openai::ApiError& error);
 
 }  // namespace cyllm

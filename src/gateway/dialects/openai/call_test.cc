@@ -1,14 +1,14 @@
-#include "gateway/dialects/openai/call.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "gateway/dialects/openai/openai.h"
 
 namespace cyllm::openai {
 namespace {
 
 using testing::HasSubstr;
 
-Result<Call> Chat(const std::string& fields) {
+Result<dialect::Call> Chat(const std::string& fields) {
   return ParseChat(R"({"model":"m","messages":[{"role":"user","content":"hi"}])" +
                        (fields.empty() ? "" : "," + fields) + "}",
                    {});
@@ -24,7 +24,7 @@ TEST(ChatTest, AppliesWhatIsGivenAndZeroIsZero) {
   EXPECT_EQ(facts.max_tokens, 0u);
   EXPECT_EQ(facts.seed, -5);
   EXPECT_EQ(facts.choices, 3u);
-  EXPECT_TRUE(call->stream && call->include_usage);
+  EXPECT_TRUE(call->stream);
   const PayloadParts& parts = **call->requests.at(0).payload->parts();
   EXPECT_EQ(parts.sampling.temperature, 0.0);
   EXPECT_EQ(parts.sampling.top_p, 0.0);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/utf8.h"
 
@@ -12,6 +13,15 @@ namespace {
 
 // JSON has no infinities; OpenAI says -9999.0 for "practically impossible".
 double Finite(float logprob) { return std::max(static_cast<double>(logprob), -9999.0); }
+
+// The first token of an echoed prompt has none.
+void AppendLogprob(float logprob, std::string& out) {
+  if (std::isnan(logprob)) {
+    out += "null";
+  } else {
+    fmt::format_to(std::back_inserter(out), "{}", Finite(logprob));
+  }
+}
 
 void AppendToken(const TokenLogprob& token, std::string& out) {
   out += R"({"token":")";
@@ -43,7 +53,8 @@ void AppendTextLogprobs(const std::vector<TokenLogprob>& logprobs, uint64_t& off
   for (size_t i = 0; i < logprobs.size(); ++i) {
     const char* comma = i ? "," : "";
     fmt::format_to(std::back_inserter(tokens), R"({}"{}")", comma, JsonEscape(logprobs[i].bytes));
-    fmt::format_to(std::back_inserter(values), "{}{}", comma, Finite(logprobs[i].logprob));
+    values += comma;
+    AppendLogprob(logprobs[i].logprob, values);
     fmt::format_to(std::back_inserter(offsets), "{}{}", comma, offset);
     offset += CountCodePoints(logprobs[i].bytes);
     tops += i ? ",{" : "{";

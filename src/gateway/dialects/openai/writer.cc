@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/utf8.h"
+#include "gateway/dialects/openai/error.h"
 #include "gateway/dialects/openai/logprobs.h"
 
 namespace cyllm::openai {
@@ -24,7 +25,7 @@ std::string_view Name(FinishReason reason) {
   }
 }
 
-std::string UsageJson(const Totals& t) {
+std::string UsageJson(const dialect::Totals& t) {
   return fmt::format(
       R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},"prompt_tokens_details":{{"cached_tokens":{}}},)"
       R"("completion_tokens_details":{{"reasoning_tokens":{}}}}})",
@@ -32,7 +33,7 @@ std::string UsageJson(const Totals& t) {
       t.reasoning_tokens);
 }
 
-std::string PerformanceJson(const Totals& t, const std::string& trace_id) {
+std::string PerformanceJson(const dialect::Totals& t, const std::string& trace_id) {
   return fmt::format(R"({{"ttft_ms":{:.3f},"tps":{:.3f},"trace_id":"{}"}})", t.ttft_ms, t.tokens_per_second(),
                      JsonEscape(trace_id));
 }
@@ -51,49 +52,25 @@ void AppendToolCall(const ToolCallDelta& call, bool streamed, std::string& out) 
 
 }  // namespace
 
-void Totals::Add(const Finished& f, bool first_of_its_request) {
-  ++finished;
-  if (first_of_its_request) {  // the prompt counts once
-    prompt_tokens += f.usage.prompt_tokens;
-    cached_tokens += f.usage.cached_tokens;
-  }
-  completion_tokens += f.usage.completion_tokens;
-  reasoning_tokens += f.usage.reasoning_tokens;
-  ttft_ms = std::max(ttft_ms, f.timings.ttft_ms);
-  decode_ms = std::max(decode_ms, f.timings.decode_ms);
-}
-
-double Totals::tokens_per_second() const {
-  const double ms = ttft_ms + decode_ms;
-  return ms > 0 ? completion_tokens * 1000.0 / ms : 0;
-}
-
 // ---- stream
 
-ChunkWriter::ChunkWriter(const Call& call, ResponseInfo info)
-    : kind_(call.kind),
-      n_(call.n),
-      choices_(call.choices()),
-      include_usage_(call.include_usage),
-      continuous_usage_(call.continuous_usage),
-      logprobs_(call.logprobs.has_value()),
-      info_(std::move(info)),
-      text_offset_(choices_) {
+ChunkWriter::ChunkWriter(Shape shape, dialect::ResponseInfo info)
+    : Writer(shape.n), shape_(std::move(shape)), info_(std::move(info)), text_offset_(shape_.choices) {
   prefix_ = fmt::format(R"(data: {{"id":"{}","object":"{}","created":{},"model":"{}","choices":[)", info_.id,
-                        kind_ == Call::Kind::kChat ? "chat.completion.chunk" : "text_completion",
-                        info_.created, JsonEscape(call.model));
+                        shape_.chat ? "chat.completion.chunk" : "text_completion", info_.created,
+                        JsonEscape(shape_.model));
 }
 
 void ChunkWriter::Start(std::string& out) {
-  if (kind_ != Call::Kind::kChat) return;
-  for (uint32_t i = 0; i < choices_; ++i) Chunk(i, R"({"role":"assistant","content":""})", {}, {}, out);
+  if (!shape_.chat) return;
+  for (uint32_t i = 0; i < shape_.choices; ++i) Chunk(i, R"({"role":"assistant","content":""})", {}, {}, out);
 }
 
 void ChunkWriter::Chunk(uint32_t choice, std::string_view delta, std::string_view logprobs,
                         std::string_view finish, std::string& out) {
   out += prefix_;
   fmt::format_to(std::back_inserter(out), R"({{"index":{},)", choice);
-  out += kind_ == Call::Kind::kChat ? R"("delta":)" : R"("text":)";
+  out += shape_.chat ? R"("delta":)" : R"("text":)";
   out += delta;
   out += R"(,"logprobs":)";
   out += logprobs.empty() ? "null" : logprobs;
@@ -102,9 +79,9 @@ void ChunkWriter::Chunk(uint32_t choice, std::string_view delta, std::string_vie
   } else {
     fmt::format_to(std::back_inserter(out), R"(,"finish_reason":"{}"}}])", finish);
   }
-  if (continuous_usage_) {
+  if (shape_.continuous_usage) {
     AppendUsage(out);
-  } else if (include_usage_) {
+  } else if (shape_.include_usage) {
     out += R"(,"usage":null)";
   }
   out += "}\n\n";
@@ -112,14 +89,14 @@ void ChunkWriter::Chunk(uint32_t choice, std::string_view delta, std::string_vie
 
 void ChunkWriter::AppendUsage(std::string& out) const {
   out += R"(,"usage":)";
-  out += UsageJson(totals_);
+  out += UsageJson(totals());
 }
 
-void ChunkWriter::Write(const Event& event, std::string& out) {
-  const bool chat = kind_ == Call::Kind::kChat;
+void ChunkWriter::Put(const Event& event, std::string& out) {
+  const bool chat = shape_.chat;
   if (const auto* text = std::get_if<TextDelta>(&event)) {
-    const bool has_logprobs = logprobs_ && !text->logprobs.empty();
-    if ((text->text.empty() && !has_logprobs) || text->choice >= choices_) return;
+    const bool has_logprobs = shape_.logprobs && !text->logprobs.empty();
+    if ((text->text.empty() && !has_logprobs) || text->choice >= shape_.choices) return;
     std::string delta = chat ? R"({"content":")" : "\"";
     AppendJsonEscaped(delta, text->text);
     delta += chat ? "\"}" : "\"";
@@ -145,40 +122,40 @@ void ChunkWriter::Write(const Event& event, std::string& out) {
     delta += "]}";
     Chunk(call->choice, delta, {}, {}, out);
   } else if (const auto* finished = std::get_if<Finished>(&event)) {
-    totals_.Add(*finished, finished->choice % n_ == 0);
     Chunk(finished->choice, chat ? "{}" : "\"\"", {}, Name(finished->reason), out);
   }
 }
 
 void ChunkWriter::End(std::string& out) {
-  if (include_usage_) {
+  if (shape_.include_usage) {
     out += prefix_;
     out += ']';
     AppendUsage(out);
     out += R"(,"performance":)";
-    out += PerformanceJson(totals_, info_.trace_id);
+    out += PerformanceJson(totals(), info_.trace_id);
     out += "}\n\n";
   }
-  out += kDone;
+  out += "data: [DONE]\n\n";
+}
+
+void ChunkWriter::Fail(const dialect::ApiError& error, std::string& out) {
+  out += "data: ";
+  out += ErrorBody(error);
+  out += "\n\n";
 }
 
 // ---- whole
 
-BodyWriter::BodyWriter(const Call& call, ResponseInfo info)
-    : kind_(call.kind),
-      n_(call.n),
-      logprobs_(call.logprobs.has_value()),
-      model_(call.model),
-      info_(std::move(info)),
-      choices_(call.choices()) {}
+BodyWriter::BodyWriter(Shape shape, dialect::ResponseInfo info)
+    : Writer(shape.n), shape_(std::move(shape)), info_(std::move(info)), choices_(shape_.choices) {}
 
-void BodyWriter::Add(const Event& event) {
+void BodyWriter::Put(const Event& event, std::string&) {
   if (const auto* text = std::get_if<TextDelta>(&event)) {
     if (text->choice >= choices_.size()) return;
     Choice& choice = choices_[text->choice];
     choice.text += text->text;
-    if (!logprobs_ || text->logprobs.empty()) return;
-    if (kind_ == Call::Kind::kChat) {
+    if (!shape_.logprobs || text->logprobs.empty()) return;
+    if (shape_.chat) {
       if (!choice.logprobs.empty()) choice.logprobs += ',';
       AppendChatLogprobs(text->logprobs, choice.logprobs);
     } else {
@@ -198,14 +175,13 @@ void BodyWriter::Add(const Event& event) {
     }
   } else if (const auto* finished = std::get_if<Finished>(&event)) {
     if (finished->choice < choices_.size()) choices_[finished->choice].reason = finished->reason;
-    totals_.Add(*finished, finished->choice % n_ == 0);
   }
 }
 
 void BodyWriter::AppendChoice(uint32_t index, const Choice& choice, std::string& out) const {
   fmt::format_to(std::back_inserter(out), R"({{"index":{},)", index);
   std::string logprobs = "null";
-  if (kind_ == Call::Kind::kChat) {
+  if (shape_.chat) {
     out += R"("message":{"role":"assistant","content":)";
     if (choice.text.empty() && !choice.calls.empty()) {
       out += "null";
@@ -226,12 +202,12 @@ void BodyWriter::AppendChoice(uint32_t index, const Choice& choice, std::string&
     }
     if (!choice.calls.empty()) out += ']';
     out += '}';
-    if (logprobs_) logprobs = R"({"content":[)" + choice.logprobs + R"(],"refusal":null})";
+    if (shape_.logprobs) logprobs = R"({"content":[)" + choice.logprobs + R"(],"refusal":null})";
   } else {
     out += R"("text":")";
     AppendJsonEscaped(out, choice.text);
     out += '"';
-    if (logprobs_) {
+    if (shape_.logprobs) {
       logprobs.clear();
       uint64_t offset = 0;
       AppendTextLogprobs(choice.tokens, offset, logprobs);
@@ -241,17 +217,16 @@ void BodyWriter::AppendChoice(uint32_t index, const Choice& choice, std::string&
                  Name(choice.reason));
 }
 
-std::string BodyWriter::Body() const {
-  std::string out = fmt::format(R"({{"id":"{}","object":"{}","created":{},"model":"{}","choices":[)",
-                                info_.id, kind_ == Call::Kind::kChat ? "chat.completion" : "text_completion",
-                                info_.created, JsonEscape(model_));
+void BodyWriter::End(std::string& out) {
+  out += fmt::format(R"({{"id":"{}","object":"{}","created":{},"model":"{}","choices":[)", info_.id,
+                     shape_.chat ? "chat.completion" : "text_completion", info_.created,
+                     JsonEscape(shape_.model));
   for (uint32_t i = 0; i < choices_.size(); ++i) {
     if (i) out += ',';
     AppendChoice(i, choices_[i], out);
   }
-  fmt::format_to(std::back_inserter(out), R"(],"usage":{},"performance":{}}})", UsageJson(totals_),
-                 PerformanceJson(totals_, info_.trace_id));
-  return out;
+  fmt::format_to(std::back_inserter(out), R"(],"usage":{},"performance":{}}})", UsageJson(totals()),
+                 PerformanceJson(totals(), info_.trace_id));
 }
 
 }  // namespace cyllm::openai

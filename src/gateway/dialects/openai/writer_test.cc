@@ -1,4 +1,3 @@
-#include "gateway/dialects/openai/writer.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,15 +5,37 @@
 #include <boost/json.hpp>
 
 #include "gateway/dialects/openai/error.h"
+#include "gateway/dialects/openai/openai.h"
 
 namespace cyllm::openai {
 namespace {
 
 namespace json = boost::json;
 
-Call MakeCall(const std::string& extra = "") {
-  return *ParseChat(R"({"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}])" + extra + "}",
-                    {});
+using dialect::ApiError;
+using dialect::Writer;
+
+std::unique_ptr<Writer> Chunks(const std::string& extra = "", dialect::ResponseInfo info = {"x", 1, "t"}) {
+  return ParseChat(R"({"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}])" + extra + "}",
+                   {})
+      ->writer(std::move(info));
+}
+
+std::unique_ptr<Writer> Whole(dialect::ResponseInfo info = {"x", 1, "t"}) {
+  return ParseChat(R"({"model":"m","messages":[{"role":"user","content":"hi"}]})", {})
+      ->writer(std::move(info));
+}
+
+json::value BodyOf(Writer& writer) {
+  std::string out;
+  writer.End(out);
+  return json::parse(out);
+}
+
+void Add(Writer& writer, const Event& event) {
+  std::string out;
+  writer.Write(event, out);
+  EXPECT_EQ(out, "");
 }
 
 Finished Finish(uint32_t choice, FinishReason reason = FinishReason::kStop) {
@@ -36,14 +57,14 @@ std::vector<json::value> Frames(const std::string& sse) {
 }
 
 TEST(ChunkWriterTest, AWholeStream) {
-  ChunkWriter writer(MakeCall(R"(,"n":2,"stream_options":{"include_usage":true})"), {"chatcmpl-1", 99, "t"});
+  const auto writer = Chunks(R"(,"n":2,"stream_options":{"include_usage":true})", {"chatcmpl-1", 99, "t"});
   std::string out;
-  writer.Start(out);
-  writer.Write(TextDelta{0, "He\"l\n", {1}, {}, {1, 5}}, out);
-  writer.Write(TextDelta{1, "", {1}, {}, {1, 0}}, out);  // shows nothing: no chunk
-  writer.Write(Finish(0), out);
-  writer.Write(Finish(1, FinishReason::kLength), out);
-  writer.End(out);
+  writer->Start(out);
+  writer->Write(TextDelta{0, "He\"l\n", {1}, {}, {1, 5}}, out);
+  writer->Write(TextDelta{1, "", {1}, {}, {1, 0}}, out);  // shows nothing: no chunk
+  writer->Write(Finish(0), out);
+  writer->Write(Finish(1, FinishReason::kLength), out);
+  writer->End(out);
   EXPECT_TRUE(out.ends_with("data: [DONE]\n\n"));
   const auto frames = Frames(out);
   ASSERT_EQ(frames.size(), 6u);
@@ -70,19 +91,19 @@ TEST(ChunkWriterTest, AWholeStream) {
 }
 
 TEST(ChunkWriterTest, NoUsageUnlessAsked) {
-  ChunkWriter writer(MakeCall(), {"x", 1, "t"});
+  const auto writer = Chunks("", {"x", 1, "t"});
   std::string out;
-  writer.Start(out);
-  writer.Write(Finish(0), out);
-  writer.End(out);
+  writer->Start(out);
+  writer->Write(Finish(0), out);
+  writer->End(out);
   EXPECT_EQ(out.find("usage"), std::string::npos);
 }
 
 TEST(ChunkWriterTest, LogprobsOfAToken) {
-  ChunkWriter writer(MakeCall(R"(,"logprobs":true,"top_logprobs":1)"), {"x", 1, "t"});
+  const auto writer = Chunks(R"(,"logprobs":true,"top_logprobs":1)", {"x", 1, "t"});
   TextDelta delta{0, "é", {5}, {{5, "\xc3\xa9", -0.5f, {{6, "e", -1.5f, {}}}}}, {1, 2}};
   std::string out;
-  writer.Write(delta, out);
+  writer->Write(delta, out);
   const auto frames = Frames(out);
   const json::value& entry = frames.at(0).at("choices").at(0).at("logprobs").at("content").at(0);
   EXPECT_EQ(entry.at("token"), "é");
@@ -92,24 +113,24 @@ TEST(ChunkWriterTest, LogprobsOfAToken) {
 }
 
 TEST(ChunkWriterTest, CompletionChunks) {
-  const Call call = *ParseCompletion(R"({"model":"m","prompt":"p","stream":true})", {});
-  ChunkWriter writer(call, {"cmpl-1", 1, "t"});
+  const auto writer =
+      ParseCompletion(R"({"model":"m","prompt":"p","stream":true})", {})->writer({"cmpl-1", 1, "t"});
   std::string out;
-  writer.Start(out);
+  writer->Start(out);
   EXPECT_EQ(out, "");
-  writer.Write(TextDelta{0, "abc", {1}, {}, {1, 3}}, out);
+  writer->Write(TextDelta{0, "abc", {1}, {}, {1, 3}}, out);
   const auto frames = Frames(out);
   EXPECT_EQ(frames.at(0).at("object"), "text_completion");
   EXPECT_EQ(frames.at(0).at("choices").at(0).at("text"), "abc");
 }
 
 TEST(BodyWriterTest, ChatBody) {
-  BodyWriter writer(MakeCall(), {"chatcmpl-1", 99, "trace"});
-  writer.Add(Accepted{7, 2, "w"});
-  writer.Add(TextDelta{0, "a", {1}, {}, {1, 1}});
-  writer.Add(TextDelta{0, "b", {2}, {}, {2, 2}});
-  writer.Add(Finish(0));
-  const json::value body = json::parse(writer.Body());
+  const auto writer = Whole({"chatcmpl-1", 99, "trace"});
+  Add(*writer, Accepted{7, 2, "w"});
+  Add(*writer, TextDelta{0, "a", {1}, {}, {1, 1}});
+  Add(*writer, TextDelta{0, "b", {2}, {}, {2, 2}});
+  Add(*writer, Finish(0));
+  const json::value body = BodyOf(*writer);
   EXPECT_EQ(body.at("object"), "chat.completion");
   EXPECT_EQ(body.at("choices").at(0).at("message"),
             (json::value{{"role", "assistant"}, {"content", "ab"}, {"refusal", nullptr}}));
@@ -119,23 +140,22 @@ TEST(BodyWriterTest, ChatBody) {
 }
 
 TEST(BodyWriterTest, ToolCallsAreJoined) {
-  BodyWriter writer(MakeCall(), {"x", 1, "t"});
-  writer.Add(ToolCallDelta{0, 0, "call_1", "f", "{\"a\"", {}, {}});
-  writer.Add(ToolCallDelta{0, 0, "", "", ":1}", {}, {}});
-  writer.Add(Finish(0, FinishReason::kToolCalls));
-  const json::value message = json::parse(writer.Body()).at("choices").at(0).at("message");
+  const auto writer = Whole({"x", 1, "t"});
+  Add(*writer, ToolCallDelta{0, 0, "call_1", "f", "{\"a\"", {}, {}});
+  Add(*writer, ToolCallDelta{0, 0, "", "", ":1}", {}, {}});
+  Add(*writer, Finish(0, FinishReason::kToolCalls));
+  const json::value message = BodyOf(*writer).at("choices").at(0).at("message");
   EXPECT_TRUE(message.at("content").is_null());
   EXPECT_EQ(message.at("tool_calls").at(0).at("function").at("arguments"), "{\"a\":1}");
   EXPECT_EQ(message.at("tool_calls").at(0).at("id"), "call_1");
 }
 
 TEST(BodyWriterTest, CompletionLogprobs) {
-  const Call call = *ParseCompletion(R"({"prompt":"p","logprobs":1})", {});
-  BodyWriter writer(call, {"x", 1, "t"});
-  writer.Add(TextDelta{0, "ab", {1}, {{1, "ab", -1, {{1, "ab", -1, {}}}}}, {1, 2}});
-  writer.Add(TextDelta{0, "c", {2}, {{2, "c", -2, {{2, "c", -2, {}}}}}, {2, 3}});
-  writer.Add(Finish(0));
-  const json::value logprobs = json::parse(writer.Body()).at("choices").at(0).at("logprobs");
+  const auto writer = ParseCompletion(R"({"prompt":"p","logprobs":1})", {})->writer({"x", 1, "t"});
+  Add(*writer, TextDelta{0, "ab", {1}, {{1, "ab", -1, {{1, "ab", -1, {}}}}}, {1, 2}});
+  Add(*writer, TextDelta{0, "c", {2}, {{2, "c", -2, {{2, "c", -2, {}}}}}, {2, 3}});
+  Add(*writer, Finish(0));
+  const json::value logprobs = BodyOf(*writer).at("choices").at(0).at("logprobs");
   EXPECT_EQ(logprobs.at("tokens"), (json::value{"ab", "c"}));
   EXPECT_EQ(logprobs.at("text_offset"), (json::value{0, 2}));
   EXPECT_EQ(logprobs.at("top_logprobs").at(1).at("c"), -2);
@@ -158,11 +178,11 @@ TEST(ErrorTest, Table) {
       {MakeStatus(Code::kUnauthenticated, "Invalid internal token"), 500, "server_error", "internal_error"},
   };
   for (const auto& [status, http, type, code] : kTable) {
-    const ApiError error = FromStatus(status);
+    const ApiError error = dialect::FromStatus(status);
     EXPECT_EQ(error.http, http) << status.ToString();
     EXPECT_EQ(error.type, type);
     EXPECT_EQ(error.code, code);
-    const json::value body = json::parse(Body(error)).at("error");
+    const json::value body = json::parse(ErrorBody(error)).at("error");
     EXPECT_EQ(body.as_object().size(), 4u);
     EXPECT_EQ(body.at("message").as_string().find("token"), std::string::npos);
   }

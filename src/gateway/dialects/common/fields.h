@@ -8,22 +8,25 @@
 
 #include "base/status.h"
 
-namespace cyllm::openai {
+namespace cyllm::dialect {
 
 class Fields {
  public:
   // `path` goes before each field's name in errors: "" or "stream_options.".
-  explicit Fields(const boost::json::object& object, std::string path = {})
+  explicit Fields(boost::json::object& object, std::string path = {})
       : object_(object), path_(std::move(path)) {}
 
   // Null counts as absent everywhere.
-  const boost::json::value* Find(std::string_view name) const;
+  boost::json::value* Find(std::string_view name) const;
+  bool Has(std::string_view name) const { return Find(name) != nullptr; }
   std::optional<bool> Bool(std::string_view name);
   std::optional<std::string> String(std::string_view name);
   std::optional<int64_t> Integer(std::string_view name, int64_t min, int64_t max);
   std::optional<double> Number(std::string_view name, double min, double max);
-  const boost::json::object* Object(std::string_view name);
-  const boost::json::array* Array(std::string_view name);
+  boost::json::object* Object(std::string_view name);
+  boost::json::array* Array(std::string_view name);
+
+  std::optional<std::vector<std::string>> Strings(std::string_view name, size_t max);  // or one string
 
   void Fail(std::string_view name, std::string_view what);  // "'name' must be ..."
   void Fail(Status status);
@@ -31,12 +34,21 @@ class Fields {
   bool ok() const { return status_.ok(); }
 
  private:
-  const boost::json::object& object_;
+  boost::json::object& object_;
   const std::string path_;
   Status status_;
 };
 
-// INVALID_ARGUMENT unless `body` is a JSON object.
+// INVALID_ARGUMENT unless `body` is a JSON object. Of fields given twice the last one counts.
 Result<boost::json::object> ParseObject(std::string_view body);
 
-}  // namespace cyllm::openai
+// The string at `key`; empty when there is none.
+std::string_view TextOf(const boost::json::object& object, std::string_view key);
+
+// INVALID_ARGUMENT: "'param' what."
+Status Wrong(std::string_view param, std::string_view what);
+
+// A text of the client for a message: short, whole.
+std::string Shown(const boost::json::value& value);
+
+}  // namespace cyllm::dialect

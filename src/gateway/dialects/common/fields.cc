@@ -1,26 +1,22 @@
-#include "gateway/dialects/openai/fields.h"
+#include "gateway/dialects/common/fields.h"
 
 #include <fmt/format.h>
 
 #include <cmath>
 
-namespace cyllm::openai {
+namespace cyllm::dialect {
 
 namespace json = boost::json;
 
-namespace {
-
-// A text of the client in a message: short, whole.
 std::string Shown(const json::value& value) {
-  std::string text = json::serialize(value);
-  if (text.size() <= 40) return text;
-  return value.is_array() ? "an array" : value.is_object() ? "an object" : "a long text";
+  if (value.is_object()) return "an object";
+  if (value.is_array()) return "an array";
+  if (value.is_string() && value.get_string().size() > 40) return "a long text";
+  return json::serialize(value);
 }
 
-}  // namespace
-
-const json::value* Fields::Find(std::string_view name) const {
-  const json::value* value = object_.if_contains(name);
+json::value* Fields::Find(std::string_view name) const {
+  json::value* value = object_.if_contains(name);
   return value && !value->is_null() ? value : nullptr;
 }
 
@@ -72,23 +68,45 @@ std::optional<double> Fields::Number(std::string_view name, double min, double m
   return std::nullopt;
 }
 
-const json::object* Fields::Object(std::string_view name) {
-  const json::value* value = Find(name);
+json::object* Fields::Object(std::string_view name) {
+  json::value* value = Find(name);
   if (!value) return nullptr;
   if (!value->is_object()) Fail(name, "must be an object, not " + Shown(*value));
   return value->if_object();
 }
 
-const json::array* Fields::Array(std::string_view name) {
-  const json::value* value = Find(name);
+json::array* Fields::Array(std::string_view name) {
+  json::value* value = Find(name);
   if (!value) return nullptr;
   if (!value->is_array()) Fail(name, "must be an array, not " + Shown(*value));
   return value->if_array();
 }
 
+std::optional<std::vector<std::string>> Fields::Strings(std::string_view name, size_t max) {
+  const json::value* value = Find(name);
+  if (!value) return std::nullopt;
+  std::vector<std::string> out;
+  const json::array* array = value->if_array();
+  if (value->is_string()) {
+    out.emplace_back(value->get_string());
+  } else if (!array) {
+    Fail(name, "must be a string or an array of strings");
+  } else if (array->size() > max) {
+    Fail(name, fmt::format("must have at most {} entries", max));
+  } else {
+    for (const json::value& entry : *array) {
+      if (!entry.is_string()) {
+        Fail(name, "must be a string or an array of strings");
+        break;
+      }
+      out.emplace_back(entry.get_string());
+    }
+  }
+  return out;
+}
+
 void Fields::Fail(std::string_view name, std::string_view what) {
-  const std::string param = path_ + std::string(name);
-  Fail(InvalidArgument(fmt::format("'{}' {}.", param, what), param));
+  Fail(Wrong(path_ + std::string(name), what));
 }
 
 void Fields::Fail(Status status) {
@@ -99,11 +117,21 @@ Result<json::object> ParseObject(std::string_view body) {
   json::error_code ec;
   json::parse_options options;
   options.max_depth = 64;
-  json::value value = json::parse(body, ec, {}, options);
+  json::value value = json::parse(
+      body, ec, json::make_shared_resource<json::monotonic_resource>(2 * body.size() + 512), options);
   if (ec)
     return Err(InvalidArgument("The body is not valid JSON: " + ec.message() + ".", {}, "invalid_json"));
   if (!value.is_object()) return Err(InvalidArgument("The body must be a JSON object."));
   return std::move(value.get_object());
 }
 
-}  // namespace cyllm::openai
+std::string_view TextOf(const json::object& object, std::string_view key) {
+  const json::value* value = object.if_contains(key);
+  return value && value->is_string() ? std::string_view(value->get_string()) : std::string_view();
+}
+
+Status Wrong(std::string_view param, std::string_view what) {
+  return InvalidArgument(fmt::format("'{}' {}.", param, what), std::string(param));
+}
+
+}  // namespace cyllm::dialect

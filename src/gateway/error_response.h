@@ -1,0 +1,15 @@
+// Errors as responses: the body in the dialect's words, and the headers that clients' retries look at.
+#pragma once
+
+#include "gateway/dialects/common/dialect.h"
+#include "gateway/http/message.h"
+
+namespace cyllm {
+
+HttpResponse ToResponse(dialect::ApiError error, const dialect::Dialect& dialect,
+                        std::string_view request_id);
+
+// The headers that every answer in this dialect has.
+void AddHeaders(const dialect::Dialect& dialect, std::string_view request_id, HttpResponse& response);
+
+}  // namespace cyllm
