@@ -9,12 +9,8 @@ Choice::Choice(const Request& request, uint32_t index, const Vocabulary& vocabul
       index_(index),
       vocabulary_(vocabulary),
       sampler_(request.sampling, index, request.prompt),
-      output_(vocabulary, request.stop, request.sampling.logprobs, request.echoed) {}
-
-Token Choice::at(uint32_t position) const {
-  const size_t prompt = request_.prompt.size();
-  return position < prompt ? request_.prompt[position] : tokens_[position - prompt];
-}
+      output_(vocabulary, request.stop, request.sampling.logprobs, request.echoed),
+      tokens_(request.prompt) {}
 
 std::span<const Token> Choice::Banned() {
   const bool early = generated_ < request_.min_tokens;

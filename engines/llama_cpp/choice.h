@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,12 +23,12 @@ class Choice {
   const Request& request() const { return request_; }
 
   // Tokens that the sequence is to hold, prompt first, and how many of them it does.
-  uint32_t length() const { return static_cast<uint32_t>(request_.prompt.size() + tokens_.size()); }
+  std::span<const Token> tokens() const { return tokens_; }
   uint32_t computed() const { return computed_; }
-  uint32_t missing() const { return length() - computed_; }
-  bool prefilling() const { return missing() > 1 || tokens_.empty(); }
-  Token at(uint32_t position) const;
+  uint32_t missing() const { return static_cast<uint32_t>(tokens_.size()) - computed_; }
+  bool prefilling() const { return missing() > 1 || tokens_.size() == request_.prompt.size(); }
   void Computed(uint32_t tokens) { computed_ += tokens; }
+  void Rewind() { computed_ = 0; }  // it has lost its sequence
 
   // `logits` of the last token: chooses the next one.
   void Next(std::span<float> logits, TimePoint now);
@@ -54,7 +55,7 @@ class Choice {
   const Vocabulary& vocabulary_;
   Sampler sampler_;
   Output output_;
-  std::vector<Token> tokens_;  // generated, to be computed
+  std::vector<Token> tokens_;  // prompt, and what was generated and is to be computed
   std::vector<Token> banned_;
   uint32_t computed_ = 0;
   uint32_t generated_ = 0;  // with the one that ended it

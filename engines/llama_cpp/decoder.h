@@ -11,7 +11,7 @@ namespace cyllm::llama {
 
 using Token = int32_t;
 
-// One token of one sequence in a step.
+// One token of one sequence in a step. Sequences whose numbers follow on one another are computed together.
 struct Row {
   uint32_t sequence;  // 0 .. max_sequences() - 1, ascending within a batch
   uint32_t position;
@@ -31,7 +31,8 @@ class Decoder {
   virtual ~Decoder() = default;
 
   virtual uint32_t max_sequences() const = 0;
-  virtual uint32_t max_length() const = 0;  // tokens in one sequence
+  virtual uint32_t max_running() const = 0;  // of them, in one batch; others may keep what they hold
+  virtual uint32_t max_length() const = 0;   // tokens in one sequence
   virtual uint32_t vocabulary() const = 0;
   virtual bool can_copy() const = 0;  // whether Copy and a Truncate in the middle work with this model
 
@@ -45,7 +46,7 @@ class Decoder {
   // Forgets what the sequence holds from `position` on.
   virtual void Truncate(uint32_t sequence, uint32_t position) = 0;
 
-  // `to`, until now empty, then holds what `from` holds.
+  // `to`, until now empty, then holds what `from` holds; the whole of it, Truncate takes away the rest.
   virtual void Copy(uint32_t from, uint32_t to) = 0;
 };
 

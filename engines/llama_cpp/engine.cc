@@ -24,8 +24,11 @@ Engine::Engine(Decoder& decoder, const Vocabulary& vocabulary, const ChatTemplat
       vocabulary_(vocabulary),
       chat_(chat),
       callbacks_(callbacks),
-      max_requests_(decoder.max_sequences() + limits.max_waiting),
-      scheduler_(decoder, vocabulary, limits.prefill_chunk, [] { return std::chrono::steady_clock::now(); }),
+      max_requests_(decoder.max_running() + limits.max_waiting),
+      scheduler_(
+          decoder, vocabulary,
+          {limits.prefill_chunk, ChunkBudget::Seconds(limits.target_itl_ms / 1000), limits.prefix_caching},
+          [] { return std::chrono::steady_clock::now(); }),
       preparing_([this] { Prepare(); }),
       computing_([this] { Run(); }) {}
 
@@ -99,10 +102,13 @@ cyllm_stats Engine::Stats() const {
   out.waiting =
       static_cast<uint32_t>(live_.size()) - std::min(static_cast<uint32_t>(live_.size()), stats_.requests);
   out.kv_cells_used = stats_.cells_used;
-  out.kv_cells_total = uint64_t{decoder_.max_sequences()} * decoder_.max_length();
+  out.kv_cells_total = uint64_t{decoder_.max_running()} * decoder_.max_length();
   out.steps = stats_.steps;
   out.tokens_generated = stats_.generated;
   out.prompt_tokens_processed = stats_.prefilled;
+  out.prompt_tokens_cached = stats_.cached;
+  out.cached_tokens_evicted = stats_.evicted;
+  out.preemptions = stats_.preemptions;
   return out;
 }
 
@@ -218,6 +224,11 @@ void Engine::EndAll() {
 void Engine::Deliver() {
   const std::vector<cyllm_event>& list = events_.list();
   if (!list.empty()) callbacks_.events(callbacks_.ctx, list.data(), list.size());
+  if (callbacks_.cache) {
+    const PrefixNames::Changes c = scheduler_.CacheChanges();
+    if (!c.added.empty() || !c.removed.empty())
+      callbacks_.cache(callbacks_.ctx, c.added.data(), c.added.size(), c.removed.data(), c.removed.size());
+  }
   {
     std::lock_guard lock(mutex_);
     stats_ = scheduler_.stats();

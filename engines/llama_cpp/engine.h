@@ -23,6 +23,8 @@ namespace cyllm::llama {
 struct EngineLimits {
   uint32_t prefill_chunk;
   uint32_t max_waiting;
+  double target_itl_ms = 100;
+  bool prefix_caching = true;
 };
 
 // Thread-safe; no call blocks but Drain and the destructor. Two threads: one renders and tokenises prompts,

@@ -56,16 +56,19 @@ class FakeChat final : public ChatTemplate {
 
 class FakeDecoder final : public Decoder {
  public:
-  explicit FakeDecoder(uint32_t sequences = 4, uint32_t length = 64) : held_(sequences), length_(length) {}
+  // `spare` sequences more than can run.
+  explicit FakeDecoder(uint32_t sequences = 4, uint32_t length = 64, uint32_t spare = 0)
+      : held_(sequences + spare), running_(sequences), length_(length) {}
 
   uint32_t max_sequences() const override { return static_cast<uint32_t>(held_.size()); }
+  uint32_t max_running() const override { return running_; }
   uint32_t max_length() const override { return length_; }
   uint32_t vocabulary() const override { return kVocabulary; }
   bool can_copy() const override { return copies; }
 
   DecodeResult Decode(std::span<const Row> rows, const std::atomic<bool>& abort) override {
     if (on_decode) on_decode(abort);
-    steps.emplace_back(rows.begin(), rows.end());
+    if (keep_steps) steps.emplace_back(rows.begin(), rows.end());
     logits_.assign(rows.size(), {});
     if (abort) return DecodeResult::kAborted;
     if (fails) return DecodeResult::kFailed;
@@ -110,13 +113,14 @@ class FakeDecoder final : public Decoder {
     return held.back() == 'z' ? kEnd : held.back() + 1;
   };
   std::function<void(const std::atomic<bool>& abort)> on_decode;
-  bool copies = true, fails = false;
+  bool copies = true, fails = false, keep_steps = true;
   std::vector<std::vector<Row>> steps;
   uint32_t copied = 0;
 
  private:
   std::vector<std::vector<Token>> held_;
   std::vector<std::vector<float>> logits_;
+  const uint32_t running_;
   const uint32_t length_;
 };
 

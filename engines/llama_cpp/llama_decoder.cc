@@ -62,12 +62,14 @@ class LlamaDecoder final : public Decoder {
 
   bool Open(llama_model* model, const Options& options, const KvPlan& plan) {
     llama_context_params params = llama_context_default_params();
-    params.n_seq_max = plan.max_num_seqs;
-    params.n_ctx = plan.max_model_len * plan.max_num_seqs;
+    max_running_ = plan.max_num_seqs;
+    max_sequences_ = max_running_ + (can_copy_ ? plan.spare : 0);
+    params.n_seq_max = max_sequences_;
+    params.n_ctx = plan.max_model_len * max_sequences_;
     params.kv_unified = false;
     params.n_batch = options.prefill_chunk + plan.max_num_seqs;
     params.n_ubatch = std::min<uint32_t>(params.n_batch, 512);
-    params.n_outputs_max = plan.max_num_seqs;
+    params.n_outputs_max = max_sequences_;
     params.n_threads = params.n_threads_batch = static_cast<int32_t>(threads_);
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_AUTO;
     params.type_k = params.type_v = TypeOf(options.kv_cache_dtype);
@@ -80,13 +82,13 @@ class LlamaDecoder final : public Decoder {
     if (!context_) return false;
     if (pool_.get()) llama_attach_threadpool(context_.get(), pool_.get(), nullptr);
     max_length_ = std::min(plan.max_model_len, llama_n_ctx_seq(context_.get()));
-    max_sequences_ = plan.max_num_seqs;
     batch_.resize(params.n_batch);
     Warm(model);
     return true;
   }
 
   uint32_t max_sequences() const override { return max_sequences_; }
+  uint32_t max_running() const override { return max_running_; }
   uint32_t max_length() const override { return max_length_; }
   uint32_t vocabulary() const override { return vocabulary_; }
   bool can_copy() const override { return can_copy_; }
@@ -114,8 +116,17 @@ class LlamaDecoder final : public Decoder {
                         position == 0 ? -1 : static_cast<llama_pos>(position), -1);
   }
 
+  // llama.cpp copies a stream with all its room, or writes out and reads back what is used of it.
   void Copy(uint32_t from, uint32_t to) override {
-    llama_memory_seq_cp(memory(), static_cast<llama_seq_id>(from), static_cast<llama_seq_id>(to), -1, -1);
+    const auto source = static_cast<llama_seq_id>(from), target = static_cast<llama_seq_id>(to);
+    const auto used = static_cast<uint32_t>(llama_memory_seq_pos_max(memory(), source) + 1);
+    if (used < max_length_ / 3) {
+      copy_.resize(llama_state_seq_get_size(context_.get(), source));
+      const size_t size = llama_state_seq_get_data(context_.get(), copy_.data(), copy_.size(), source);
+      if (size > 0 && llama_state_seq_set_data(context_.get(), copy_.data(), size, target) > 0) return;
+      Truncate(to, 0);
+    }
+    llama_memory_seq_cp(memory(), source, target, -1, -1);
   }
 
  private:
@@ -176,9 +187,10 @@ class LlamaDecoder final : public Decoder {
   ThreadGovernor governor_;
   const uint32_t vocabulary_;
   const bool can_copy_;
-  uint32_t max_sequences_ = 0, max_length_ = 0;
+  uint32_t max_sequences_ = 0, max_running_ = 0, max_length_ = 0;
   ThreadPool pool_{threads_};
   Batch batch_;
+  std::vector<uint8_t> copy_;
   const std::atomic<bool>* abort_ = nullptr;
   llama_context_ptr context_;  // freed before the pool that it uses
 };

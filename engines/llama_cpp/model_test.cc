@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <memory>
 
 #include "llama_cpp/backend.h"
 #include "llama_cpp/engine.h"
@@ -65,8 +66,12 @@ class ModelTest : public ::testing::Test {
   }
   void SetUp() override {
     if (!model_) GTEST_SKIP() << "CY_TEST_MODEL names no model";
-    engine_ = std::make_unique<Engine>(*model_->decoder, *model_->vocabulary, *model_->chat,
-                                       EngineLimits{256, 64}, gatherer_.callbacks());
+    Start({256, 64});
+  }
+  void Start(EngineLimits limits) {
+    engine_.reset();
+    engine_ = std::make_unique<Engine>(*model_->decoder, *model_->vocabulary, *model_->chat, limits,
+                                       gatherer_.callbacks());
   }
 
   void Submit(TestRequest& request) {
@@ -165,6 +170,72 @@ TEST_F(ModelTest, TextIsUtf8AndStopsAreHonoured) {
   const ChoiceResult choice = gatherer_.Wait(402).choices[0];
   EXPECT_EQ(choice.text, "1. 1\n2. 2\n3. 3\n");
   EXPECT_EQ(choice.stop_match, "4. 4");
+}
+
+// Texts that do not stand on a knife's edge, after a system message of `words` words.
+std::vector<std::string> WithSystem(size_t words) {
+  std::string system = "You are a helpful assistant.";
+  for (size_t i = 0; i < words; ++i) system += " Be kind and exact.";
+  std::vector<std::string> out;
+  for (const Golden& golden : Goldens())
+    if (golden.firm)
+      out.push_back(R"([{"role":"system","content":")" + system + R"("},{"role":"user","content":")" +
+                    golden.prompt + R"("}])");
+  return out;
+}
+
+TEST_F(ModelTest, ReusedPrefixesGiveTheSameText) {
+  uint64_t id = 400;
+  for (const size_t words : {2u, 20u, 100u}) {  // copied by state, and by stream
+    const auto messages = WithSystem(words);
+    Start({.prefill_chunk = 256, .max_waiting = 64, .prefix_caching = false});
+    std::vector<std::string> alone;
+    for (const std::string& m : messages) {
+      TestRequest request(++id);
+      request.messages = m;
+      Submit(request);
+      const Result r = gatherer_.Wait(id);
+      alone.push_back(r.choices.at(0).text);
+      EXPECT_EQ(r.choices.at(0).cached_tokens, 0u);
+    }
+    Start({.prefill_chunk = 256, .max_waiting = 64});
+    for (int round = 0; round < 2; ++round) {
+      const uint64_t first = id + 1;
+      std::vector<std::unique_ptr<TestRequest>> requests;
+      for (size_t i = 0; i < 6; ++i) {
+        requests.push_back(std::make_unique<TestRequest>(++id));
+        requests.back()->messages = messages[i % messages.size()];
+        Submit(*requests.back());
+      }
+      uint32_t computed = 0;
+      for (size_t i = 0; i < 6; ++i) {
+        const ChoiceResult c = gatherer_.Wait(first + i).choices.at(0);
+        EXPECT_EQ(c.text, alone[i % alone.size()]) << words << " words, round " << round;
+        computed += c.prompt_tokens - c.cached_tokens;
+      }
+      // The common part once, and what differs at most.
+      const uint32_t prompt = gatherer_.Now(first).prompt_tokens;
+      EXPECT_LT(computed, round == 0 ? prompt + 6 * 50 : 6 * 50);
+    }
+  }
+}
+
+TEST_F(ModelTest, APreemptedRequestGoesOnWhereItWas) {
+  std::vector<std::unique_ptr<TestRequest>> requests;
+  for (uint64_t id = 501; id <= 508; ++id) {
+    requests.push_back(std::make_unique<TestRequest>(id));
+    requests.back()->Chat(Goldens()[2].prompt).request.priority = 5;
+    Submit(*requests.back());
+  }
+  gatherer_.WaitText(508, 4);
+  for (uint64_t id = 509; id <= 511; ++id) {
+    TestRequest urgent(id);
+    urgent.Chat(Goldens()[4].prompt);
+    Submit(urgent);
+  }
+  for (uint64_t id = 501; id <= 508; ++id) Expect(Goldens()[2], gatherer_.Wait(id));
+  for (uint64_t id = 509; id <= 511; ++id) Expect(Goldens()[4], gatherer_.Wait(id));
+  EXPECT_GE(engine_->Stats().preemptions, 3u);
 }
 
 }  // namespace

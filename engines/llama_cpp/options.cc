@@ -43,8 +43,20 @@ bool ReadText(const json::object& in, const char* key, std::string* out, std::st
   return true;
 }
 
+bool ReadFlag(const json::object& in, const char* key, bool* out, std::string* error) {
+  const json::value* v = in.if_contains(key);
+  if (!v || v->is_null()) return true;
+  if (!v->is_bool()) {
+    *error = std::string("'") + key + "' must be true or false";
+    return false;
+  }
+  *out = v->as_bool();
+  return true;
+}
+
 bool ReadModel(const json::object& model, Options* out, std::string* error) {
   uint32_t layers = 0;
+  auto itl = static_cast<uint32_t>(out->target_itl_ms);
   const json::value* gpu = model.if_contains("n_gpu_layers");
   if (!ReadText(model, "path", &out->model_path, error) ||
       !ReadText(model, "chat_template", &out->chat_template, error) ||
@@ -53,9 +65,12 @@ bool ReadModel(const json::object& model, Options* out, std::string* error) {
       !ReadNumber(model, "max_num_seqs", 1, kSequenceLimit, &out->max_num_seqs, error) ||
       !ReadNumber(model, "max_waiting", 0, 1 << 20, &out->max_waiting, error) ||
       !ReadNumber(model, "prefill_chunk", 1, 8192, &out->prefill_chunk, error) ||
+      !ReadNumber(model, "target_itl_ms", 1, 60000, &itl, error) ||
+      !ReadFlag(model, "enable_prefix_caching", &out->prefix_caching, error) ||
       !ReadNumber(model, "kv_cache_mib", 1, 1 << 24, &out->kv_cache_mib, error) ||
       !ReadNumber(model, "n_gpu_layers", 0, 10000, &layers, error))
     return false;
+  out->target_itl_ms = itl;
   if (gpu && !gpu->is_null()) out->n_gpu_layers = static_cast<int32_t>(layers);
   if (out->kv_cache_dtype.empty() || out->kv_cache_dtype == "auto") out->kv_cache_dtype = "f16";
   if (out->kv_cache_dtype != "f16" && out->kv_cache_dtype != "bf16" && out->kv_cache_dtype != "q8_0") {
@@ -122,16 +137,22 @@ uint64_t DefaultKvBytes() {
 
 KvPlan PlanKv(const Options& options, uint32_t model_context, uint64_t bytes_per_token, uint64_t budget) {
   const uint64_t cells = std::max<uint64_t>(kGranule, budget / std::max<uint64_t>(1, bytes_per_token));
+  const auto spare_for = [&](uint64_t sequences) -> uint64_t {
+    if (!options.prefix_caching || sequences >= kSequenceLimit) return 0;
+    return std::min<uint64_t>((sequences + 3) / 4, kSequenceLimit - sequences);
+  };
   const auto length_for = [&](uint64_t sequences) {
-    const uint64_t fit = cells / sequences / kGranule * kGranule;
+    const uint64_t fit = cells / (sequences + spare_for(sequences)) / kGranule * kGranule;
     return static_cast<uint32_t>(std::min<uint64_t>(fit, model_context));
   };
-  KvPlan plan{options.max_model_len, options.max_num_seqs};
+  KvPlan plan{options.max_model_len, options.max_num_seqs, 0};
   if (plan.max_model_len > 0) {
     plan.max_model_len = std::min(plan.max_model_len, model_context);
-    const uint64_t room = (plan.max_model_len + kGranule - 1) / kGranule * kGranule;
+    const uint64_t fit = cells / ((plan.max_model_len + kGranule - 1) / kGranule * kGranule);
     if (plan.max_num_seqs == 0)
-      plan.max_num_seqs = static_cast<uint32_t>(std::clamp<uint64_t>(cells / room, 1, kDefaultSequences));
+      plan.max_num_seqs = static_cast<uint32_t>(std::clamp<uint64_t>(fit, 1, kDefaultSequences));
+    const uint64_t left = fit - std::min<uint64_t>(fit, plan.max_num_seqs);
+    plan.spare = static_cast<uint32_t>(std::min(spare_for(plan.max_num_seqs), left));
     return plan;
   }
   if (plan.max_num_seqs == 0) {
@@ -141,6 +162,7 @@ KvPlan PlanKv(const Options& options, uint32_t model_context, uint64_t bytes_per
     while (plan.max_num_seqs > 1 && length_for(plan.max_num_seqs) < useful) plan.max_num_seqs /= 2;
   }
   plan.max_model_len = std::max(length_for(plan.max_num_seqs), std::min(kGranule, model_context));
+  if (length_for(plan.max_num_seqs) > 0) plan.spare = static_cast<uint32_t>(spare_for(plan.max_num_seqs));
   return plan;
 }
 

@@ -16,8 +16,10 @@ struct Options {
   uint32_t max_model_len = 0;  // tokens per sequence; 0: what fits kv_cache_mib, at most the model's own
   uint32_t max_num_seqs = 0;   // sequences decoded together; 0: kDefaultSequences, fewer when they do not fit
   uint32_t max_waiting = 256;  // requests that wait for a sequence; more are refused
-  uint32_t prefill_chunk = 256;  // prompt tokens per step
-  uint32_t kv_cache_mib = 0;     // memory for the KV cache; 0: DefaultKvBytes()
+  uint32_t prefill_chunk = 512;  // prompt tokens per step, at most
+  double target_itl_ms = 100;    // inter-token latency that prompts leave to sequences which decode
+  bool prefix_caching = true;
+  uint32_t kv_cache_mib = 0;  // memory for the KV cache; 0: DefaultKvBytes()
   std::optional<int32_t> n_gpu_layers;
 };
 
@@ -37,6 +39,7 @@ constexpr uint32_t kDefaultSequences = 64;
 struct KvPlan {
   uint32_t max_model_len;
   uint32_t max_num_seqs;
+  uint32_t spare = 0;  // sequences that only keep prefixes
 };
 
 // Pure. What the options leave open is chosen so that the cache stays within `budget` bytes; what they say is

@@ -15,7 +15,7 @@ TEST(Options, ReadsWhatItKnows) {
   std::string error;
   const auto o = ParseOptions(
       R"({"threads": 3, "model": {"id": "m", "path": "/m.gguf", "max_model_len": 2048, "max_num_seqs": 5,
-          "kv_cache_dtype": "q8_0", "n_gpu_layers": 0, "use_4bit": true}})",
+          "kv_cache_dtype": "q8_0", "n_gpu_layers": 0, "use_4bit": true, "enable_prefix_caching": false, "target_itl_ms": 40}})",
       &error);
   ASSERT_TRUE(o) << error;
   EXPECT_EQ(o->threads, 3u);
@@ -24,6 +24,8 @@ TEST(Options, ReadsWhatItKnows) {
   EXPECT_EQ(o->max_num_seqs, 5u);
   EXPECT_EQ(o->kv_cache_dtype, "q8_0");
   EXPECT_EQ(o->n_gpu_layers, 0);
+  EXPECT_FALSE(o->prefix_caching);
+  EXPECT_EQ(o->target_itl_ms, 40);
 }
 
 TEST(Options, NamesTheKeyAtFault) {
@@ -34,6 +36,8 @@ TEST(Options, NamesTheKeyAtFault) {
             "'max_num_seqs' must be a whole number from 1 to 256");
   EXPECT_EQ(Error(R"({"model": {"path": "/m", "max_model_len": "4k"}})"),
             "'max_model_len' must be a whole number from 1 to 16777216");
+  EXPECT_EQ(Error(R"({"model": {"path": "/m", "enable_prefix_caching": 1}})"),
+            "'enable_prefix_caching' must be true or false");
   EXPECT_EQ(Error(R"({"model": {"path": "/m", "kv_cache_dtype": "fp8"}})"),
             "'kv_cache_dtype' must be auto, f16, bf16 or q8_0");
 }
@@ -48,14 +52,34 @@ TEST(Options, PlanStaysWithinTheBudget) {
     return std::pair(p.max_model_len, p.max_num_seqs);
   };
   using P = std::pair<uint32_t, uint32_t>;
-  EXPECT_EQ(plan(0, 0, 8192, 64 * 2048), P(2048, 64));
-  EXPECT_EQ(plan(0, 0, 8192, 64 * 2048 - 1), P(3840, 32));  // not 64 that are too short
+  EXPECT_EQ(plan(0, 0, 8192, 80 * 2048), P(2048, 64));      // and 16 that keep prefixes
+  EXPECT_EQ(plan(0, 0, 8192, 80 * 2048 - 1), P(3840, 32));  // not 64 that are too short
   EXPECT_EQ(plan(0, 0, 1024, 1 << 20), P(1024, 64));
   EXPECT_EQ(plan(0, 0, 8192, 100), P(256, 1));
   EXPECT_EQ(plan(8192, 0, 8192, 16384), P(8192, 2));
   EXPECT_EQ(plan(99999, 0, 8192, 16384), P(8192, 2));
-  EXPECT_EQ(plan(0, 8, 8192, 16384), P(2048, 8));
+  EXPECT_EQ(plan(0, 8, 8192, 16384), P(1536, 8));
   EXPECT_EQ(plan(8192, 64, 8192, 16384), P(8192, 64));  // said so: obeyed
+}
+
+TEST(Options, SequencesThatOnlyKeepPrefixes) {
+  const auto spare = [](uint32_t length, uint32_t sequences, uint64_t cells, bool caching = true) {
+    Options o;
+    o.max_model_len = length;
+    o.max_num_seqs = sequences;
+    o.prefix_caching = caching;
+    const KvPlan p = PlanKv(o, 8192, 1, cells);
+    EXPECT_LE((p.max_num_seqs + p.spare) * uint64_t{p.max_model_len},
+              std::max(cells, uint64_t{p.max_num_seqs} * p.max_model_len));
+    return p.spare;
+  };
+  EXPECT_EQ(spare(0, 0, 80 * 2048), 16u);
+  EXPECT_EQ(spare(0, 8, 16384), 2u);
+  EXPECT_EQ(spare(0, 8, 16384, false), 0u);
+  EXPECT_EQ(spare(0, 250, 1 << 20), 6u);     // llama.cpp's limit
+  EXPECT_EQ(spare(2048, 8, 11 * 2048), 2u);  // what the memory leaves
+  EXPECT_EQ(spare(2048, 8, 9 * 2048), 1u);
+  EXPECT_EQ(spare(8192, 64, 16384), 0u);
 }
 
 TEST(Options, CpuBudgetIsPositive) { EXPECT_GE(CpuBudget(), 1u); }

@@ -38,7 +38,8 @@ cyllm_engine* CreateOrThrow(cyllm_str config, const cyllm_callbacks* callbacks, 
   if (!instance->model) return nullptr;
   const LoadedModel& model = *instance->model;
   instance->engine = std::make_unique<Engine>(*model.decoder, *model.vocabulary, *model.chat,
-                                              EngineLimits{options->prefill_chunk, options->max_waiting},
+                                              EngineLimits{options->prefill_chunk, options->max_waiting,
+                                                           options->target_itl_ms, options->prefix_caching},
                                               sdk::Read(callbacks));
   return reinterpret_cast<cyllm_engine*>(instance.release());
 }
@@ -61,7 +62,7 @@ void Describe(cyllm_engine* engine, cyllm_description* out) {
   cyllm_description d{};
   d.capabilities = CYLLM_CAP_CHAT | CYLLM_CAP_TEXT | CYLLM_CAP_TOKENS | CYLLM_CAP_LOGPROBS;
   d.max_model_len = model.decoder->max_length();
-  d.max_running = model.decoder->max_sequences();
+  d.max_running = model.decoder->max_running();
   d.memory_bytes = model.memory_bytes;
   sdk::Copy(model.digest, d.digest);
   sdk::Write(d, out);

@@ -84,6 +84,7 @@ std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabular
   out->messages_json = sdk::View(in.messages_json);
   out->template_kwargs_json = sdk::View(in.template_kwargs_json);
   out->text = sdk::View(in.prompt);
+  if (in.n_prefix_hashes) out->prefix_hashes.assign(in.prefix_hashes, in.prefix_hashes + in.n_prefix_hashes);
   if (in.n_prompt_tokens) out->prompt.assign(in.prompt_tokens, in.prompt_tokens + in.n_prompt_tokens);
   return out;
 }

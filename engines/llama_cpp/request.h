@@ -34,7 +34,8 @@ struct Request {
   std::string messages_json, template_kwargs_json, text;
 
   std::vector<Token> prompt;  // TOKENS: from the start
-  std::string echoed;         // comes before the first token's text
+  std::vector<uint64_t> prefix_hashes;
+  std::string echoed;  // comes before the first token's text
 };
 
 // Copies and checks what needs no model. Null and a filled `error` when the request is refused.

@@ -8,8 +8,8 @@ namespace cyllm::llama {
 
 namespace {
 
-// Prompt tokens above which copying a whole sequence is cheaper than computing them again.
-constexpr uint32_t kWorthCopying = 32;
+// Without credit for so long, a sequence is worth more to others.
+constexpr std::chrono::milliseconds kStalled{500};
 
 }  // namespace
 
@@ -19,6 +19,8 @@ struct Scheduler::Job {
   uint64_t credit = 0;    // events that may be sent
   uint32_t reserved = 0;  // of them, for this step
   uint32_t unfinished = 0;
+  std::optional<uint32_t> cached;      // prompt tokens that the first choice found computed
+  std::optional<TimePoint> no_credit;  // since
 
   bool Reserve() {
     if (reserved >= credit) return false;
@@ -34,11 +36,13 @@ bool Scheduler::First::operator()(const Slot& a, const Slot& b) const {
   return key(a) < key(b);
 }
 
-Scheduler::Scheduler(Decoder& decoder, const Vocabulary& vocabulary, uint32_t prefill_chunk, Now now)
+Scheduler::Scheduler(Decoder& decoder, const Vocabulary& vocabulary, SchedulerOptions options, Now now)
     : decoder_(decoder),
       vocabulary_(vocabulary),
-      prefill_chunk_(prefill_chunk),
+      options_(options),
       now_(std::move(now)),
+      cache_(decoder, decoder.max_running(), options.prefix_caching),
+      budget_(options.target_itl, options.prefill_chunk),
       running_(decoder.max_sequences()) {}
 
 Scheduler::~Scheduler() = default;
@@ -75,10 +79,18 @@ bool Scheduler::Credit(uint64_t id, uint32_t events) {
 bool Scheduler::Plan() {
   rows_.clear();
   empty_.clear();
-  for (auto& [id, job] : jobs_) job->reserved = 0;
+  const TimePoint now = now_();
+  for (auto& [id, job] : jobs_) {
+    job->reserved = 0;
+    if (job->credit > 0)
+      job->no_credit.reset();
+    else if (!job->no_credit)
+      job->no_credit = now;
+  }
   for (auto& slot : running_)
     if (slot) slot->planned = 0;
   Admit();
+  Compact();
   PlanDecoding();
   PlanPrefill();
   AddRows();
@@ -97,41 +109,89 @@ void Scheduler::Admit() {
       }
       continue;
     }
-    const auto free = std::find(running_.begin(), running_.end(), std::nullopt);
-    if (free == running_.end()) return;
-    if (!Start(slot, static_cast<uint32_t>(free - running_.begin()))) {
+    if (slot.job->credit == 0 || SharesWork(slot)) {
       ++it;
       continue;
     }
-    *free = slot;
+    if (cache_.full() && !MakeRoom(slot)) return;
+    Start(slot);
     it = waiting_.erase(it);
   }
 }
 
-// Choices of one request share the work on its prompt: the first computes it, the others copy.
-bool Scheduler::Start(const Slot& slot, uint32_t sequence) {
-  if (slot.job->credit == 0) return false;
-  const auto prompt = static_cast<uint32_t>(slot.job->request->prompt.size());
-  if (slot.job->choices.size() == 1 || prompt < kWorthCopying || !decoder_.can_copy()) return true;
-  bool computing = false;
-  for (uint32_t donor = 0; donor < running_.size(); ++donor) {
-    if (!running_[donor] || running_[donor]->job != slot.job) continue;
-    if (running_[donor]->choice->computed() >= prompt) {
-      decoder_.Copy(donor, sequence);
-      decoder_.Truncate(sequence, prompt - 1);  // the last token's logits are needed again
-      slot.choice->Computed(prompt - 1);
-      return true;
-    }
-    computing = true;
+// Whether another sequence is computing what this one would have to compute too.
+bool Scheduler::SharesWork(const Slot& slot) const {
+  if (!cache_.reuse()) return false;
+  const auto tokens = slot.choice->tokens();
+  std::optional<uint32_t> held;
+  for (const auto& other : running_) {
+    if (!other || !other->choice->prefilling() || other->job->credit == 0 ||
+        other->job->request->priority > slot.job->request->priority)
+      continue;
+    const auto theirs = other->choice->tokens();
+    if (theirs.front() != tokens.front()) continue;
+    const auto end = std::mismatch(tokens.begin(), tokens.end(), theirs.begin(), theirs.end()).first;
+    const auto common = static_cast<uint32_t>(end - tokens.begin());
+    if (common <= other->choice->computed()) continue;
+    if (common < PrefixCache::kWorthCopying) continue;
+    if (!held) held = cache_.Held(tokens);
+    if (common > *held) return true;
   }
-  return !computing;
+  return false;
+}
+
+// Sets back a sequence that this one may displace.
+bool Scheduler::MakeRoom(const Slot& slot) {
+  const TimePoint now = now_();
+  const auto rank = [&](const Slot& s) {
+    const bool stalled = s.job->no_credit && now - *s.job->no_credit >= kStalled;
+    return std::tuple(stalled, s.job->request->priority, s.order);
+  };
+  std::optional<uint32_t> victim;
+  for (uint32_t sequence = 0; sequence < running_.size(); ++sequence) {
+    const auto& other = running_[sequence];
+    if (!other || other->job == slot.job) continue;
+    const auto [stalled, priority, order] = rank(*other);
+    const int32_t mine = slot.job->request->priority;
+    if (priority < mine || (priority == mine && !stalled)) continue;
+    if (!victim || rank(*running_[*victim]) < rank(*other)) victim = sequence;
+  }
+  if (!victim) return false;
+  running_[*victim]->choice->Rewind();
+  waiting_.insert(*running_[*victim]);
+  Free(*victim);
+  ++stats_.preemptions;
+  return true;
+}
+
+void Scheduler::Start(const Slot& slot) {
+  const auto tokens = slot.choice->tokens();
+  // The last token's logits are needed, so it is computed in any case.
+  const PrefixCache::Place place = cache_.Acquire(tokens.first(tokens.size() - 1));
+  slot.choice->Computed(place.reused);
+  if (!slot.job->cached) {
+    slot.job->cached = place.reused;
+    stats_.cached += place.reused;
+  }
+  running_[place.sequence] = slot;
+  running_[place.sequence]->admitted = now_();
+}
+
+// A gap that was there in the step before too: one that has just come is often filled at once.
+void Scheduler::Compact() {
+  if (!std::exchange(gap_, cache_.gap()) || !gap_) return;
+  for (const PrefixCache::Move& move : cache_.Compact())
+    running_[move.to] = std::exchange(running_[move.from], std::nullopt);
+  gap_ = false;
 }
 
 void Scheduler::PlanDecoding() {
+  decoding_ = 0;
   for (auto& slot : running_) {
     if (!slot || slot->choice->prefilling() || MustWait(*slot) || !slot->job->Reserve()) continue;
     slot->planned = 1;
     slot->sample = true;
+    ++decoding_;
   }
 }
 
@@ -144,18 +204,24 @@ bool Scheduler::MustWait(const Slot& slot) const {
 }
 
 void Scheduler::PlanPrefill() {
+  const TimePoint now = now_();
+  const auto rank = [&](const Slot* s) {
+    const ChunkBudget::Seconds left = budget_.Prefill(s->choice->missing());
+    return std::tuple(s->job->request->priority, left - (now - s->admitted), s->order, s->choice->index());
+  };
   std::vector<Slot*> slots;
   for (auto& slot : running_)
     if (slot && slot->choice->prefilling()) slots.push_back(&*slot);
-  std::sort(slots.begin(), slots.end(), [](const Slot* a, const Slot* b) { return First()(*a, *b); });
-  uint32_t budget = prefill_chunk_;
+  std::sort(slots.begin(), slots.end(), [&](const Slot* a, const Slot* b) { return rank(a) < rank(b); });
+  const uint32_t budget = budget_.Tokens(decoding_);
+  prompt_ = 0;
   for (Slot* slot : slots) {
-    const uint32_t chunk = std::min(budget, slot->choice->missing());
+    const uint32_t chunk = std::min(budget - prompt_, slot->choice->missing());
     const bool last = chunk == slot->choice->missing();
     if (chunk == 0 || slot->job->credit == 0 || (last && !slot->job->Reserve())) continue;
     slot->planned = chunk;
     slot->sample = last;
-    budget -= chunk;
+    prompt_ += chunk;
   }
 }
 
@@ -167,7 +233,7 @@ void Scheduler::AddRows() {
       const uint32_t position = slot->choice->computed() + i;
       slot->row = rows_.size();
       rows_.push_back(
-          {sequence, position, slot->choice->at(position), slot->sample && i + 1 == slot->planned});
+          {sequence, position, slot->choice->tokens()[position], slot->sample && i + 1 == slot->planned});
     }
   }
 }
@@ -194,17 +260,25 @@ void Scheduler::Compute(const std::atomic<bool>& abort, Events* events) {
   if (const DecodeResult result = decoder_.Decode(rows_, abort); result != DecodeResult::kOk)
     return Fail(result, events);
   const TimePoint end = now_();
-  for (uint32_t sequence = 0; sequence < running_.size(); ++sequence) {
-    if (!running_[sequence] || running_[sequence]->planned == 0) continue;
-    const Slot slot = *running_[sequence];
-    if (slot.choice->prefilling()) stats_.prefilled += slot.planned;
-    slot.choice->Computed(slot.planned);
-    if (!slot.sample) continue;
-    slot.choice->Next(decoder_.Logits(slot.row), end);
-    ++stats_.generated;
-    if (slot.choice->finished()) Free(sequence);
-    Emit(slot, events);
-  }
+  budget_.Report(decoding_, prompt_, end - start);
+  for (uint32_t sequence = 0; sequence < running_.size(); ++sequence)
+    if (running_[sequence] && running_[sequence]->planned > 0) Advance(sequence, end, events);
+}
+
+void Scheduler::Advance(uint32_t sequence, TimePoint now, Events* events) {
+  const Slot slot = *running_[sequence];
+  Choice& choice = *slot.choice;
+  const Request& request = *slot.job->request;
+  const bool prefilling = choice.prefilling();
+  if (prefilling) stats_.prefilled += slot.planned;
+  cache_.Append(sequence, choice.tokens().subspan(choice.computed(), slot.planned));
+  choice.Computed(slot.planned);
+  if (!slot.sample) return;
+  if (prefilling) cache_.Name(sequence, request.prefix_hashes, static_cast<uint32_t>(request.prompt.size()));
+  choice.Next(decoder_.Logits(slot.row), now);
+  ++stats_.generated;
+  if (choice.finished()) Free(sequence);
+  Emit(slot, events);
 }
 
 void Scheduler::Emit(const Slot& slot, Events* events) {
@@ -221,6 +295,7 @@ void Scheduler::Emit(const Slot& slot, Events* events) {
   event.end = choice.output().end();
   event.stop_match = events->Keep(choice.output().stop_match().value_or(std::string()));
   event.prompt_tokens = static_cast<uint32_t>(job->request->prompt.size());
+  event.cached_tokens = job->cached.value_or(0);
   event.completion_tokens = choice.generated();
   event.queue_ms = choice.queue_ms();
   event.ttft_ms = choice.ttft_ms();
@@ -230,7 +305,7 @@ void Scheduler::Emit(const Slot& slot, Events* events) {
 
 void Scheduler::Free(uint32_t sequence) {
   running_[sequence].reset();
-  decoder_.Truncate(sequence, 0);
+  cache_.Release(sequence);
 }
 
 void Scheduler::End(Job* job, const cyllm_error* error, Events* events) {
@@ -250,11 +325,16 @@ void Scheduler::Fail(DecodeResult result, Events* events) {
   } else {
     sdk::Fail(&error, CYLLM_INTERNAL, "llama.cpp could not compute a step", "engine_failed", {}, true);
   }
+  // What was computed before the step is still there after one that was cut short.
+  for (uint32_t sequence = 0; sequence < running_.size(); ++sequence)
+    if (const auto& slot = running_[sequence]; slot && slot->planned > 0)
+      cache_.Cut(sequence, result == DecodeResult::kAborted ? slot->choice->computed() : 0);
   for (const uint64_t id : Planned()) End(jobs_.at(id).get(), &error, events);
 }
 
 SchedulerStats Scheduler::stats() const {
   SchedulerStats out = stats_;
+  out.evicted = cache_.evicted();
   std::set<const Job*> jobs;
   for (const auto& slot : running_) {
     if (!slot) continue;

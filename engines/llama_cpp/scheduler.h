@@ -11,27 +11,43 @@
 #include <vector>
 
 #include "llama_cpp/choice.h"
+#include "llama_cpp/chunk_budget.h"
 #include "llama_cpp/decoder.h"
 #include "llama_cpp/events.h"
+#include "llama_cpp/prefix_cache.h"
 #include "llama_cpp/request.h"
 
 namespace cyllm::llama {
+
+struct SchedulerOptions {
+  uint32_t prefill_chunk = 512;  // prompt tokens in a step, at most
+  ChunkBudget::Seconds target_itl{0.1};
+  bool prefix_caching = true;
+};
 
 struct SchedulerStats {
   uint32_t running = 0;   // sequences
   uint32_t requests = 0;  // with a sequence
   uint64_t cells_used = 0;
   uint64_t steps = 0, generated = 0, prefilled = 0;
+  uint64_t cached = 0, evicted = 0, preemptions = 0;
 };
 
-// Owned by one thread. Each step computes one token of every decoding sequence and up to `prefill_chunk`
-// prompt tokens; requests join and leave between any two steps. Lower priority numbers get a sequence first,
-// then who came first. A choice costs one credit per step at most, and none is scheduled that could not be
-// paid.
+// Owned by one thread. Each step computes one token of every decoding sequence and as many prompt tokens as
+// keep it within the target inter-token latency; requests join and leave between any two steps.
+//
+// Lower priority numbers come first, to a sequence and to the prompt tokens of a step. Among equals, who came
+// first gets the sequence, and the prompt that needs the least time gets the tokens, less the time it has
+// waited: long prompts wait about as long as they take. A choice waits for a sequence while another one
+// computes a prefix of its own prompt. When all sequences run, one of a higher number gives way to one of a
+// lower, and one whose reader has stalled to any that is not less urgent; it starts again later, and goes on
+// where it was.
+//
+// A choice costs one credit per step at most, and none is scheduled that could not be paid.
 class Scheduler {
  public:
   using Now = std::function<TimePoint()>;
-  Scheduler(Decoder& decoder, const Vocabulary& vocabulary, uint32_t prefill_chunk, Now now);
+  Scheduler(Decoder& decoder, const Vocabulary& vocabulary, SchedulerOptions options, Now now);
   ~Scheduler();
 
   // The prompt is filled and fits. Adds ACCEPTED to `events`.
@@ -44,10 +60,13 @@ class Scheduler {
   bool Plan();
   // The requests of that step.
   std::vector<uint64_t> Planned() const;
+  size_t planned_rows() const { return rows_.size(); }
   // Computes it. Requests of an aborted or failed step end.
   void Compute(const std::atomic<bool>& abort, Events* events);
 
   SchedulerStats stats() const;
+  // Prefixes that came to be cached and that no longer are, since the last call.
+  PrefixNames::Changes CacheChanges() { return cache_.names().Take(); }
 
  private:
   struct Job;
@@ -58,17 +77,22 @@ class Scheduler {
     uint32_t planned = 0;  // tokens in this step
     size_t row = 0;        // of the last of them
     bool sample = false;   // that one's logits are wanted
+    TimePoint admitted{};
   };
   struct First {
     bool operator()(const Slot& a, const Slot& b) const;
   };
 
   void Admit();
-  bool Start(const Slot& slot, uint32_t sequence);
+  bool MakeRoom(const Slot& slot);
+  bool SharesWork(const Slot& slot) const;
+  void Start(const Slot& slot);
+  void Compact();
   void PlanDecoding();
   bool MustWait(const Slot& slot) const;
   void PlanPrefill();
   void AddRows();
+  void Advance(uint32_t sequence, TimePoint now, Events* events);
   void Emit(const Slot& slot, Events* events);
   void Free(uint32_t sequence);
   void End(Job* job, const cyllm_error* error, Events* events);
@@ -76,14 +100,18 @@ class Scheduler {
 
   Decoder& decoder_;
   const Vocabulary& vocabulary_;
-  const uint32_t prefill_chunk_;
+  const SchedulerOptions options_;
   const Now now_;
 
+  PrefixCache cache_;
+  ChunkBudget budget_;
   std::unordered_map<uint64_t, std::unique_ptr<Job>> jobs_;
   std::set<Slot, First> waiting_;
   std::vector<std::optional<Slot>> running_;  // by sequence
   std::vector<Slot> empty_;                   // of this step: choices that want no token
   std::vector<Row> rows_;
+  uint32_t decoding_ = 0, prompt_ = 0;  // rows of this step
+  bool gap_ = false;                    // between running sequences
   uint64_t arrivals_ = 0;
   SchedulerStats stats_;
 };

@@ -2,75 +2,13 @@
 
 #include <gtest/gtest.h>
 
-#include "llama_cpp/fake_model.h"
-#include "llama_cpp/test_client.h"
+#include "llama_cpp/scheduler_fixture.h"
 
 namespace cyllm::llama {
 namespace {
 
-using testing::FakeChat;
-using testing::FakeDecoder;
-using testing::FakeVocabulary;
-using testing::Gatherer;
+using testing::SchedulerTest;
 using testing::TestRequest;
-
-class SchedulerTest : public ::testing::Test {
- protected:
-  void Make(uint32_t sequences, uint32_t chunk, uint32_t length = 64) {
-    decoder_ = std::make_unique<FakeDecoder>(sequences, length);
-    scheduler_ = std::make_unique<Scheduler>(*decoder_, vocabulary_, chunk, [this] { return now_; });
-  }
-
-  void Add(TestRequest& in) {
-    cyllm_error error{};
-    error.size = sizeof error;
-    auto request = ReadRequest(in.get(), vocabulary_.size(), &error);
-    ASSERT_TRUE(request) << error.message;
-    request->submitted = now_;
-    ASSERT_TRUE(FillPrompt(chat_, vocabulary_, decoder_->max_length(), request.get(), &error))
-        << error.message;
-    scheduler_->Add(std::move(request), &events_);
-    Deliver();
-  }
-  void Add(uint64_t id, const std::string& prompt, uint32_t max_tokens) {
-    TestRequest request(id);
-    request.Text(prompt).request.max_tokens = max_tokens;
-    Add(request);
-  }
-
-  bool Step() {
-    if (!scheduler_->Plan()) return false;
-    now_ += std::chrono::milliseconds(10);
-    scheduler_->Compute(abort_, &events_);
-    Deliver();
-    return true;
-  }
-  void RunAll() {
-    for (int i = 0; i < 1000 && Step(); ++i) {
-    }
-  }
-  void Cancel(uint64_t id) {
-    cyllm_error error{};
-    error.size = sizeof error;
-    sdk::Fail(&error, CYLLM_CANCELLED, "cancelled");
-    scheduler_->Cancel(id, error, &events_);
-    Deliver();
-  }
-  void Deliver() {
-    gatherer_.Take(events_.list().data(), events_.list().size());
-    events_.Clear();
-  }
-  std::string Text(uint64_t id, uint32_t choice = 0) { return gatherer_.Now(id).choices[choice].text; }
-
-  FakeVocabulary vocabulary_;
-  FakeChat chat_;
-  std::unique_ptr<FakeDecoder> decoder_;
-  std::unique_ptr<Scheduler> scheduler_;
-  Events events_;
-  Gatherer gatherer_;
-  std::atomic<bool> abort_ = false;
-  TimePoint now_{};
-};
 
 TEST_F(SchedulerTest, OneRequestToItsEnd) {
   Make(4, 512);
@@ -84,7 +22,7 @@ TEST_F(SchedulerTest, OneRequestToItsEnd) {
   EXPECT_EQ(r.choices.at(0).reason, static_cast<uint32_t>(CYLLM_FINISH_STOP));
   EXPECT_EQ(r.choices.at(0).completion_tokens, 4u);  // with the one that ends
   EXPECT_EQ(r.choices.at(0).text_events, 3u);
-  EXPECT_TRUE(decoder_->held(0).empty());
+  EXPECT_EQ(scheduler_->stats().running, 0u);
 }
 
 TEST_F(SchedulerTest, RequestsJoinAndLeaveBetweenSteps) {
@@ -139,7 +77,10 @@ TEST_F(SchedulerTest, ChunkIsSharedByPromptsInOrderOfPriority) {
 
 TEST_F(SchedulerTest, MoreThanThereAreSequencesWaitByPriorityThenAge) {
   Make(1, 512);
-  Add(1, "a", 2);
+  TestRequest first(1);
+  first.Text("a").request.max_tokens = 2;
+  first.request.priority = -5;
+  Add(first);
   Step();
   Add(2, "f", 1);
   Add(3, "k", 1);
@@ -201,7 +142,7 @@ TEST_F(SchedulerTest, CancelledRequestsLeaveTheirSequences) {
   Step();
   Cancel(1);
   EXPECT_EQ(gatherer_.Now(1).code, CYLLM_CANCELLED);
-  EXPECT_TRUE(decoder_->held(0).empty());
+  EXPECT_EQ(scheduler_->stats().running, 0u);
   Cancel(1);
   RunAll();
   EXPECT_EQ(Text(2), "n");
@@ -247,8 +188,8 @@ TEST_F(SchedulerTest, ChoicesShareTheirPrompt) {
 }
 
 TEST_F(SchedulerTest, ChoicesOfAModelThatCannotCopyPrefillThemselves) {
+  copies_ = false;
   Make(4, 512, 128);
-  decoder_->copies = false;
   TestRequest request(1);
   request.Text(std::string(40, 'k')).request.max_tokens = 2;
   request.request.n = 2;

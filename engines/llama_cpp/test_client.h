@@ -79,7 +79,7 @@ struct ChoiceResult {
   std::vector<float> logprobs;
   uint32_t text_events = 0;
   bool finished = false;
-  uint32_t reason = 0, prompt_tokens = 0, completion_tokens = 0;
+  uint32_t reason = 0, prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
   std::string stop_match;
 };
 
@@ -155,6 +155,7 @@ class Gatherer {
       c.reason = e.finish_reason;
       c.prompt_tokens = e.prompt_tokens;
       c.completion_tokens = e.completion_tokens;
+      c.cached_tokens = e.cached_tokens;
       c.stop_match = std::string(sdk::View(e.stop_match));
     }
     EXPECT_EQ(e.end.text_bytes, c.text.size());

@@ -1,0 +1,42 @@
+// How many prompt tokens a step may compute.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+
+namespace cyllm::llama {
+
+// A cost model of steps, learnt from the steps that ran: so much for the decoding sequences, so much for each
+// prompt token. While sequences decode, the prompt's share keeps the step within the target inter-token
+// latency; where decoding alone takes half of that or more, prompts get as much time as decoding does. Pure;
+// not thread-safe.
+class ChunkBudget {
+ public:
+  using Seconds = std::chrono::duration<double>;
+
+  ChunkBudget(Seconds target, uint32_t most) : target_(target), most_(most) {}
+
+  // For a step in which so many sequences decode.
+  uint32_t Tokens(uint32_t decoding) const;
+
+  // Such a step took so long.
+  void Report(uint32_t decoding, uint32_t prompt, Seconds took);
+
+  // Expected for so many prompt tokens.
+  Seconds Prefill(uint32_t tokens) const { return tokens * per_token_; }
+
+ private:
+  Seconds Decode(uint32_t decoding) const;
+  static size_t Bucket(uint32_t decoding);
+
+  static constexpr uint32_t kLeast = 8, kFirst = 128;
+  static constexpr double kIdle = 4;  // targets that a step may last when nobody decodes
+
+  const Seconds target_;
+  const uint32_t most_;
+  Seconds per_token_{0};                   // 0: not known yet
+  std::array<Seconds, 10> decode_cost_{};  // by bucket; 0: not known yet
+};
+
+}  // namespace cyllm::llama

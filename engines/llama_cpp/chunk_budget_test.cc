@@ -1,0 +1,60 @@
+#include "llama_cpp/chunk_budget.h"
+
+#include <gtest/gtest.h>
+
+namespace cyllm::llama {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST(ChunkBudget, BeforeAnythingRan) {
+  EXPECT_EQ(ChunkBudget(100ms, 512).Tokens(3), 128u);
+  EXPECT_EQ(ChunkBudget(100ms, 8).Tokens(0), 8u);
+}
+
+TEST(ChunkBudget, FillsTheTimeThatDecodingLeaves) {
+  ChunkBudget budget(100ms, 512);
+  budget.Report(8, 0, 20ms);
+  budget.Report(8, 40, 60ms);  // 1 ms a token
+  EXPECT_EQ(budget.Tokens(8), 80u);
+  EXPECT_EQ(budget.Tokens(0), 400u);  // nobody waits for a token
+  EXPECT_DOUBLE_EQ(budget.Prefill(300).count(), 0.3);
+}
+
+TEST(ChunkBudget, ABigModelsPromptsGetHalfTheTime) {
+  ChunkBudget budget(100ms, 512);
+  budget.Report(8, 0, 400ms);
+  budget.Report(8, 64, 1040ms);  // 10 ms a token
+  EXPECT_EQ(budget.Tokens(8), 40u);
+  budget.Report(0, 100, 10s);
+  EXPECT_GE(budget.Tokens(8), 8u);
+}
+
+TEST(ChunkBudget, StepsComeNearTheTargetWhateverTheMachine) {
+  for (const double per_token : {0.0002, 0.001, 0.004}) {
+    for (const double per_row : {0.0005, 0.003}) {
+      ChunkBudget budget(100ms, 512);
+      double last = 0;
+      for (int i = 0; i < 100; ++i) {
+        const uint32_t rows = 4;
+        const uint32_t prompt = i % 3 == 0 ? 0 : budget.Tokens(rows);
+        const double took = 0.004 + per_row * rows + per_token * prompt;
+        budget.Report(rows, prompt, ChunkBudget::Seconds(took));
+        if (prompt > 0) last = took;
+      }
+      EXPECT_LT(last, 0.11) << per_token << " " << per_row;
+      EXPECT_GT(last, std::min(0.09, per_token * 500)) << per_token << " " << per_row;
+    }
+  }
+}
+
+TEST(ChunkBudget, OneOddStepChangesLittle) {
+  ChunkBudget budget(100ms, 512);
+  budget.Report(8, 0, 20ms);
+  budget.Report(8, 40, 60ms);
+  budget.Report(8, 40, 30s);
+  EXPECT_GE(budget.Tokens(8), 50u);
+}
+
+}  // namespace
+}  // namespace cyllm::llama

@@ -1,0 +1,87 @@
+// The sequences of a decoder: which of them a choice gets, and what it finds there already computed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "llama_cpp/decoder.h"
+#include "llama_cpp/prefix_names.h"
+#include "llama_cpp/prefix_tree.h"
+
+namespace cyllm::llama {
+
+// Not thread-safe. A sequence runs, or it keeps what it computed for reuse, or it is empty. A new choice
+// takes over the longest prefix that any sequence holds, a running one too: in place where that sequence no
+// longer runs, else copied. Running sequences are kept without gaps between them: llama.cpp computes
+// neighbours together (decoder.h). What is in the way of that moves, or is forgotten: first what another
+// sequence holds too, then what was used longest ago.
+class PrefixCache {
+ public:
+  struct Place {
+    uint32_t sequence;
+    uint32_t reused;  // tokens at the start that need not be computed
+  };
+  struct Move {
+    uint32_t from, to;
+  };
+
+  // At most `max_running` of the decoder's sequences run at a time. Without `reuse`, or with a model whose
+  // memory cannot be cut, every choice starts with an empty sequence.
+  PrefixCache(Decoder& decoder, uint32_t max_running, bool reuse);
+
+  bool full() const { return running_ == max_running_; }
+  bool reuse() const { return reuse_; }
+  // Tokens at the start of `tokens` that need not be computed: 0 rather than few.
+  uint32_t Held(std::span<const Token> tokens) const;
+
+  // A sequence that then runs. Not when full().
+  Place Acquire(std::span<const Token> tokens);
+  // `sequence` holds these too, from now on.
+  void Append(uint32_t sequence, std::span<const Token> tokens);
+  // Its prompt's blocks are called so.
+  void Name(uint32_t sequence, std::span<const uint64_t> hashes, uint32_t prompt);
+  // What the decoder holds past `length` is not to be used.
+  void Cut(uint32_t sequence, uint32_t length);
+  // Runs no longer; what it holds may be reused.
+  void Release(uint32_t sequence);
+
+  bool gap() const;  // between running sequences
+  // Closes gaps between running sequences. In this order, `from` has become `to`.
+  std::vector<Move> Compact();
+
+  uint64_t evicted() const { return evicted_; }  // tokens that were forgotten
+  uint32_t cached() const;                       // tokens in sequences that do not run
+  PrefixNames& names() { return names_; }
+
+  // Shorter prefixes are computed again rather than copied or waited for.
+  static constexpr uint32_t kWorthCopying = 32;
+
+ private:
+  struct State {
+    bool running = false;
+    uint64_t used = 0;
+  };
+
+  std::pair<uint32_t, uint32_t> Span() const;
+  std::vector<uint32_t> Candidates() const;
+  uint32_t Room(const PrefixTree::Match& match) const;
+  void Rescue(uint32_t sequence, uint32_t keep, std::optional<uint32_t> donor);
+  void Forget(uint32_t sequence, uint32_t keep);
+  void CopyTo(uint32_t from, uint32_t to);
+  void Run(uint32_t sequence);
+
+  Decoder& decoder_;
+  const uint32_t max_running_;
+  const bool reuse_;
+  PrefixTree tree_;
+  PrefixNames names_;
+  std::vector<State> states_;  // by sequence
+  uint32_t running_ = 0;
+  uint64_t uses_ = 0;
+  uint64_t evicted_ = 0;
+};
+
+}  // namespace cyllm::llama
