@@ -22,10 +22,15 @@ void Learn(Seconds sample, Seconds* average) {
 }  // namespace
 
 uint32_t ChunkBudget::Tokens(uint32_t decoding) const {
-  if (per_token_ <= Seconds(0)) return std::min(most_, kFirst);
+  const bool known = per_token_ > Seconds(0);
+  if (decoding == 0) {
+    uint32_t chunk = most_;
+    while (known && chunk > kLeastAlone && chunk * per_token_ > kAlone) chunk = std::bit_floor(chunk - 1);
+    return chunk;
+  }
+  if (!known) return std::min(most_, kFirst);
   const Seconds decode = Decode(decoding);
-  const Seconds budget = decoding == 0 ? kIdle * target_ : std::max(target_ - decode, decode);
-  const double tokens = budget / per_token_;
+  const double tokens = std::max(target_ - decode, decode) / per_token_;
   return tokens >= most_ ? most_ : std::max(std::min(most_, kLeast), static_cast<uint32_t>(tokens));
 }
 

@@ -9,8 +9,9 @@ namespace cyllm::llama {
 
 // A cost model of steps, learnt from the steps that ran: so much for the decoding sequences, so much for each
 // prompt token. While sequences decode, the prompt's share keeps the step within the target inter-token
-// latency; where decoding alone takes half of that or more, prompts get as much time as decoding does. Pure;
-// not thread-safe.
+// latency; where decoding alone takes half of that or more, prompts get as much time as decoding does. While
+// none decodes, chunks are a power of two that takes two seconds at most: where a prompt is cut shows in the
+// last bits of what is computed, and should not follow every measurement. Pure; not thread-safe.
 class ChunkBudget {
  public:
   using Seconds = std::chrono::duration<double>;
@@ -30,8 +31,8 @@ class ChunkBudget {
   Seconds Decode(uint32_t decoding) const;
   static size_t Bucket(uint32_t decoding);
 
-  static constexpr uint32_t kLeast = 8, kFirst = 128;
-  static constexpr double kIdle = 4;  // targets that a step may last when nobody decodes
+  static constexpr uint32_t kLeast = 8, kFirst = 128, kLeastAlone = 32;
+  static constexpr Seconds kAlone{2};
 
   const Seconds target_;
   const uint32_t most_;

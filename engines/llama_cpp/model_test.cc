@@ -172,22 +172,21 @@ TEST_F(ModelTest, TextIsUtf8AndStopsAreHonoured) {
   EXPECT_EQ(choice.stop_match, "4. 4");
 }
 
-// Texts that do not stand on a knife's edge, after a system message of `words` words.
-std::vector<std::string> WithSystem(size_t words) {
+// Questions whose answers do not stand on a knife's edge, after a system message of so many sentences.
+std::vector<std::string> WithSystem(size_t sentences) {
   std::string system = "You are a helpful assistant.";
-  for (size_t i = 0; i < words; ++i) system += " Be kind and exact.";
+  for (size_t i = 0; i < sentences; ++i) system += " Be kind and exact.";
   std::vector<std::string> out;
-  for (const Golden& golden : Goldens())
-    if (golden.firm)
-      out.push_back(R"([{"role":"system","content":")" + system + R"("},{"role":"user","content":")" +
-                    golden.prompt + R"("}])");
+  for (const char* question : {"Count from one to ten in words.", "Count from one to five in words."})
+    out.push_back(R"([{"role":"system","content":")" + system + R"("},{"role":"user","content":")" +
+                  question + R"("}])");
   return out;
 }
 
 TEST_F(ModelTest, ReusedPrefixesGiveTheSameText) {
   uint64_t id = 400;
-  for (const size_t words : {2u, 20u, 100u}) {  // copied by state, and by stream
-    const auto messages = WithSystem(words);
+  for (const size_t sentences : {20u, 80u}) {  // copied by state, and by stream
+    const auto messages = WithSystem(sentences);
     Start({.prefill_chunk = 256, .max_waiting = 64, .prefix_caching = false});
     std::vector<std::string> alone;
     for (const std::string& m : messages) {
@@ -210,7 +209,7 @@ TEST_F(ModelTest, ReusedPrefixesGiveTheSameText) {
       uint32_t computed = 0;
       for (size_t i = 0; i < 6; ++i) {
         const ChoiceResult c = gatherer_.Wait(first + i).choices.at(0);
-        EXPECT_EQ(c.text, alone[i % alone.size()]) << words << " words, round " << round;
+        EXPECT_EQ(c.text, alone[i % alone.size()]) << sentences << " sentences, round " << round;
         computed += c.prompt_tokens - c.cached_tokens;
       }
       // The common part once, and what differs at most.
