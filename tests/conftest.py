@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,20 @@ def echo(start):
         return url
 
     return begin
+
+
+@contextmanager
+def echo_process(**options):
+    """The all-in-one on echo, for modules whose tests only ask it; its URL."""
+    process = Process("serve", "--listen", "127.0.0.1:0", "--engine", "echo",
+                      env={"CY_LLM_MODEL_REGISTRY": registry(default=options)}, expect=("gateway",))  # fmt: skip
+    url = process.address("gateway")
+    try:
+        wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
+        yield url
+        assert process.alive(), process.log
+    finally:
+        process.kill()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,10 @@
 #include "gateway/routes.h"
 
+#include "gateway/dialects/anthropic/anthropic.h"
+#include "gateway/dialects/legacy/legacy.h"
+#include "gateway/dialects/ollama/ollama.h"
 #include "gateway/dialects/openai/openai.h"
+#include "gateway/dialects/responses/responses.h"
 #include "gateway/error_response.h"
 #include "gateway/status_pages.h"
 
@@ -13,25 +17,70 @@ constexpr std::string_view kGet = "GET, HEAD, OPTIONS", kPost = "POST, OPTIONS";
 
 HttpResponse Json(std::string body) { return {200, std::move(body), "application/json", {}}; }
 
-HttpResponse Models(const Asked& asked) { return Json(openai::ModelsBody(asked.service.Describe())); }
-
-HttpResponse Model(const Asked& asked) {
-  Result<std::string> body = openai::ModelBody(asked.service.Describe(), std::string(asked.rest));
+HttpResponse Reply(Result<std::string> body, const dialect::Dialect& dialect, const Asked& asked) {
   if (body) return Json(std::move(*body));
-  return ToResponse(dialect::FromStatus(body.error()), openai::kDialect, asked.request.id);
+  return ToResponse(dialect::FromStatus(body.error()), dialect, asked.request.id);
 }
 
+HttpResponse Models(const Asked& asked) {
+  const Snapshot snapshot = asked.service.Describe();
+  return Json(asked.request.Header("anthropic-version").empty() ? openai::ModelsBody(snapshot)
+                                                                : anthropic::ModelsBody(snapshot));
+}
+
+HttpResponse Model(const Asked& asked) {
+  return Reply(openai::ModelBody(asked.service.Describe(), std::string(asked.rest)), openai::kDialect, asked);
+}
+
+HttpResponse OllamaTags(const Asked& asked) { return Json(ollama::TagsBody(asked.service.Describe())); }
+HttpResponse OllamaRunning(const Asked& asked) { return Json(ollama::RunningBody(asked.service.Describe())); }
+HttpResponse OllamaVersion(const Asked&) { return Json(ollama::VersionBody()); }
+HttpResponse OllamaShow(const Asked& asked) {
+  return Reply(ollama::ShowBody(asked.service.Describe(), asked.request.body), ollama::kDialect, asked);
+}
+// What its clients look for to find a server.
+HttpResponse OllamaRoot(const Asked&) { return {200, "Ollama is running", "text/plain; charset=utf-8", {}}; }
+
 constexpr const dialect::Dialect* kOpenAi = &openai::kDialect;
+constexpr const dialect::Dialect* kAnthropic = &anthropic::kDialect;
+constexpr const dialect::Dialect* kOllama = &ollama::kDialect;
+constexpr const dialect::Dialect* kLegacy = &legacy::kDialect;
 
 constexpr Route kRoutes[] = {
     {"/v1/chat/completions", kPost, kOpenAi, Access::kToken, openai::ParseChat, nullptr},
     {"/v1/completions", kPost, kOpenAi, Access::kToken, openai::ParseCompletion, nullptr},
+    {"/v1/embeddings", kPost, kOpenAi, Access::kToken, openai::ParseEmbeddings, nullptr},
+    {"/v1/responses", kPost, kOpenAi, Access::kToken, responses::Parse, nullptr},
+    {"/v1/responses/input_tokens", kPost, kOpenAi, Access::kToken, responses::ParseInputTokens, nullptr},
+    {"/v1/messages", kPost, kAnthropic, Access::kToken, anthropic::ParseMessages, nullptr},
+    {"/v1/messages/count_tokens", kPost, kAnthropic, Access::kToken, anthropic::ParseCountTokens, nullptr},
+    {"/v1/rerank", kPost, kOpenAi, Access::kToken, openai::ParseRerank, nullptr},
     {"/v1/models", kGet, kOpenAi, Access::kModels, nullptr, Models},
     {"/v1/models/{id}", kGet, kOpenAi, Access::kModels, nullptr, Model},
+    {"/tokenize", kPost, kOpenAi, Access::kToken, openai::ParseTokenize, nullptr},
+    {"/detokenize", kPost, kOpenAi, Access::kToken, openai::ParseDetokenize, nullptr},
     // The same without /v1, for llama.cpp's clients.
     {"/chat/completions", kPost, kOpenAi, Access::kToken, openai::ParseChat, nullptr},
     {"/completions", kPost, kOpenAi, Access::kToken, openai::ParseCompletion, nullptr},
+    {"/embeddings", kPost, kOpenAi, Access::kToken, openai::ParseEmbeddings, nullptr},
+    {"/responses", kPost, kOpenAi, Access::kToken, responses::Parse, nullptr},
+    {"/rerank", kPost, kOpenAi, Access::kToken, openai::ParseRerank, nullptr},
     {"/models", kGet, kOpenAi, Access::kModels, nullptr, Models},
+    // Ollama's.
+    {"/api/chat", kPost, kOllama, Access::kToken, ollama::ParseChat, nullptr},
+    {"/api/generate", kPost, kOllama, Access::kToken, ollama::ParseGenerate, nullptr},
+    {"/api/embed", kPost, kOllama, Access::kToken, ollama::ParseEmbed, nullptr},
+    {"/api/embeddings", kPost, kOllama, Access::kToken, ollama::ParseOldEmbeddings, nullptr},
+    {"/api/tags", kGet, kOllama, Access::kModels, nullptr, OllamaTags},
+    {"/api/ps", kGet, kOllama, Access::kModels, nullptr, OllamaRunning},
+    {"/api/show", kPost, kOllama, Access::kModels, nullptr, OllamaShow},
+    {"/api/version", kGet, kOllama, Access::kOpen, nullptr, OllamaVersion},
+    {"/", kGet, kOllama, Access::kOpen, nullptr, OllamaRoot},
+    // The old prototype's.
+    {"/api/v1/inference", kPost, kLegacy, Access::kToken, legacy::ParseInference, nullptr},
+    {"/api/v1/inference/stream", kPost, kLegacy, Access::kToken, legacy::ParseInferenceStream, nullptr},
+    {"/api/v1/inference/streamWithMetadata", kPost, kLegacy, Access::kToken, legacy::ParseInferenceStream,
+     nullptr},
     {"/health", kGet, kOpenAi, Access::kOpen, nullptr, HealthPage},
     {"/ready", kGet, kOpenAi, Access::kOpen, nullptr, ReadyPage},
     {"/metrics", kGet, kOpenAi, Access::kOpen, nullptr, MetricsPage},
@@ -52,6 +101,11 @@ const Route* FindRoute(std::string_view path, std::string_view& rest) {
   return nullptr;
 }
 
-const dialect::Dialect& DialectOf(std::string_view) { return openai::kDialect; }
+const dialect::Dialect& DialectOf(std::string_view path) {
+  if (path.starts_with("/v1/messages")) return anthropic::kDialect;
+  if (path.starts_with("/api/v1/")) return legacy::kDialect;
+  if (path.starts_with("/api/")) return ollama::kDialect;
+  return openai::kDialect;
+}
 
 }  // namespace cyllm

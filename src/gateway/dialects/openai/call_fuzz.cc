@@ -6,7 +6,8 @@
 using namespace cyllm;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  for (const dialect::ParseFn parse : {openai::ParseChat, openai::ParseCompletion})
+  for (const dialect::ParseFn parse : {openai::ParseChat, openai::ParseCompletion, openai::ParseEmbeddings,
+                                       openai::ParseRerank, openai::ParseTokenize, openai::ParseDetokenize})
     dialect::FuzzParser(parse, openai::kDialect, {reinterpret_cast<const char*>(data), size});
   return 0;
 }

@@ -14,6 +14,12 @@ extern const dialect::Dialect kDialect;
 Result<dialect::Call> ParseChat(std::string_view body, const dialect::Limits& limits);
 Result<dialect::Call> ParseCompletion(std::string_view body, const dialect::Limits& limits);
 
+// POST /v1/embeddings, /v1/rerank, /tokenize, /detokenize.
+Result<dialect::Call> ParseEmbeddings(std::string_view body, const dialect::Limits& limits);
+Result<dialect::Call> ParseRerank(std::string_view body, const dialect::Limits& limits);
+Result<dialect::Call> ParseTokenize(std::string_view body, const dialect::Limits& limits);
+Result<dialect::Call> ParseDetokenize(std::string_view body, const dialect::Limits& limits);
+
 // GET /v1/models, /v1/models/{id}.
 std::string ModelsBody(const Snapshot& snapshot);
 Result<std::string> ModelBody(const Snapshot& snapshot, const std::string& id);

@@ -1,0 +1,106 @@
+// POST /tokenize and /detokenize, in llama.cpp's spelling and in vLLM's; answers have the fields of both.
+#include <fmt/format.h>
+
+#include "base/utf8.h"
+#include "gateway/dialects/common/messages.h"
+#include "gateway/dialects/openai/openai.h"
+#include "gateway/dialects/openai/sampling.h"
+
+namespace cyllm::openai {
+
+namespace json = boost::json;
+using dialect::Fields;
+
+namespace {
+
+class TokensWriter final : public dialect::Writer {
+ public:
+  explicit TokensWriter(bool text) : Writer(1), text_(text) {}
+
+  void End(std::string& out) override {
+    if (text_) {
+      const std::string text = JsonEscape(value_);
+      fmt::format_to(std::back_inserter(out), R"({{"content":"{}","prompt":"{}"}})", text, text);
+    } else {
+      fmt::format_to(std::back_inserter(out), R"({{"tokens":[{}],"count":{}}})", value_, count_);
+    }
+  }
+
+ private:
+  void Put(const Event& event, std::string&) override {
+    const auto* delta = std::get_if<TextDelta>(&event);
+    if (!delta) return;
+    if (text_) {
+      value_ += delta->text;
+      return;
+    }
+    for (const int32_t id : delta->token_ids)
+      fmt::format_to(std::back_inserter(value_), "{}{}", count_++ ? "," : "", id);
+  }
+
+  const bool text_;
+  std::string value_;
+  size_t count_ = 0;
+};
+
+dialect::Call CallOf(std::string model, Kind kind, RequestFacts facts, PayloadParts parts) {
+  dialect::Call call;
+  call.model = facts.model = std::move(model);
+  facts.kind = kind;
+  facts.needs = kCapTokenize;
+  call.id_prefix = "tok-";
+  call.writer = [text = kind ==
+                        Kind::kDetokenize](const dialect::ResponseInfo&) -> std::unique_ptr<dialect::Writer> {
+    return std::make_unique<TokensWriter>(text);
+  };
+  call.requests.push_back({std::move(facts), Payload::Of(std::move(parts))});
+  return call;
+}
+
+}  // namespace
+
+Result<dialect::Call> ParseTokenize(std::string_view body, const dialect::Limits&) {
+  Result<json::object> object = dialect::ParseObject(body);
+  if (!object) return Err(object.error());
+  Fields fields(*object);
+  RequestFacts facts;
+  PayloadParts parts;
+  std::string model = ReadModel(fields);
+  const bool llama_cpp = fields.Has("content");
+  if (json::array* messages = fields.Array("messages")) {
+    if (Status s = dialect::NormalizeMessages(*messages); !s.ok()) return Err(std::move(s));
+    dialect::PutMessages(*messages, facts, parts);
+  } else if (auto text = fields.String(llama_cpp ? "content" : "prompt")) {
+    parts.prompt = std::move(*text);
+    facts.prompt_tokens_estimate = dialect::EstimateTokens(parts.prompt.size());
+  } else {
+    fields.Fail("prompt", "is required: a text, or 'content', or 'messages'");
+  }
+  parts.no_special_tokens = !(llama_cpp ? fields.Bool("add_special").value_or(false)
+                                        : fields.Bool("add_special_tokens").value_or(true));
+  if (fields.Bool("with_pieces").value_or(false))
+    fields.Fail(InvalidArgument("'with_pieces' is not supported.", "with_pieces", "unsupported"));
+  if (!fields.ok()) return Err(fields.status());
+  return CallOf(std::move(model), Kind::kTokenize, std::move(facts), std::move(parts));
+}
+
+Result<dialect::Call> ParseDetokenize(std::string_view body, const dialect::Limits&) {
+  Result<json::object> object = dialect::ParseObject(body);
+  if (!object) return Err(object.error());
+  Fields fields(*object);
+  RequestFacts facts;
+  PayloadParts parts;
+  std::string model = ReadModel(fields);
+  const json::array* tokens = fields.Array("tokens");
+  if (!tokens) {
+    fields.Fail("tokens", "is required: an array of token ids");
+  } else {
+    parts.prompt_tokens = ReadTokenIds(*tokens);
+    if (parts.prompt_tokens.size() != tokens->size()) fields.Fail("tokens", "must be an array of token ids");
+    facts.prompt_tokens_estimate = static_cast<uint32_t>(parts.prompt_tokens.size());
+  }
+  if (!fields.ok()) return Err(fields.status());
+  return CallOf(std::move(model), Kind::kDetokenize, std::move(facts), std::move(parts));
+}
+
+}  // namespace cyllm::openai
