@@ -1,0 +1,47 @@
+// One request on its way: a coroutine that sends it and reads its answer, and the stream that is pulled. Both
+// on the request's home.
+#pragma once
+
+#include "upstream/core.h"
+
+namespace cyllm::upstream {
+
+class Call : public std::enable_shared_from_this<Call> {
+ public:
+  Call(std::shared_ptr<Upstream::Core> core, Request request, Context context);
+
+  // On home only.
+  Task<NextResult> Next(TimePoint wake_at);
+  void Wake();
+  void Cancel();                 // the reader is gone
+  void Fail(const Status& why);  // ends it for the reader
+
+  const Executor& home() const { return context_.home; }
+  TimePoint heard() const { return heard_; }  // of the server, last; on home only
+
+ private:
+  void Start();
+  Task<> Run();
+  Task<Status> Ask();
+  Task<Status> ReadStream(ClientAnswer& answer);
+  Task<Status> ReadWhole(ClientAnswer& answer);
+  Task<> Wanted();
+  void Push(Batch events);
+  void End(Status status);
+  std::string Headers() const;
+
+  const std::shared_ptr<Upstream::Core> core_;
+  const Request request_;
+  const Context context_;
+  const TimePoint begun_;
+  TimePoint heard_;
+  Signal news_, demand_;
+  boost::asio::cancellation_signal stop_;
+  Batch events_;
+  Status end_;
+  bool started_ = false, ended_ = false, stopped_ = false, wanted_ = false, woken_ = false;
+};
+
+EventStream StreamOf(std::shared_ptr<Call> call);
+
+}  // namespace cyllm::upstream

@@ -1,0 +1,127 @@
+#include "upstream/http/connection.h"
+
+#include <array>
+#include <boost/asio.hpp>
+#include <boost/asio/ssl.hpp>
+
+namespace cyllm {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+
+namespace {
+
+constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
+
+}  // namespace
+
+// Stops what waits when `until` has come; timed_out_ tells then.
+class ServerConnection::Limit {
+ public:
+  Limit(ServerConnection& c, TimePoint until, std::function<void()> stop) : c_(c) {
+    c_.timed_out_ = false;
+    if (until == kNever) return;
+    c_.timer_.expires_at(until);
+    c_.timer_.async_wait([&c, turn = ++c_.turn_, stop = std::move(stop)](error_code ec) {
+      if (ec || turn != c.turn_) return;
+      c.timed_out_ = true;
+      stop();
+    });
+  }
+  ~Limit() {
+    ++c_.turn_;
+    c_.timer_.cancel();
+  }
+  Limit(const Limit&) = delete;
+  Limit& operator=(const Limit&) = delete;
+
+ private:
+  ServerConnection& c_;
+};
+
+ServerConnection::ServerConnection(Executor home) : home_(home), socket_(home), timer_(home) {}
+
+ServerConnection::~ServerConnection() {
+  error_code ignored;
+  socket_.close(ignored);
+}
+
+Status ServerConnection::Broken(const char* reason) const {
+  if (timed_out_) return Unavailable("the model's server does not answer", kSilent);
+  return Unavailable(reason == kUnreachable ? "the model's server cannot be reached"
+                                            : "the model's server broke the connection",
+                     reason);
+}
+
+Task<Status> ServerConnection::Open(const Url& url, asio::ssl::context* tls, TimePoint until) {
+  error_code ec;
+  if (url.is_unix()) {
+    asio::local::stream_protocol::socket socket(home_);
+    const Limit limit(*this, until, [&socket] { socket.close(); });
+    std::tie(ec) =
+        co_await socket.async_connect(asio::local::stream_protocol::endpoint(url.unix_path), kTuple);
+    if (ec) co_return Broken(kUnreachable);
+    socket_ = std::move(socket);
+    co_return Status::Ok();
+  }
+  {
+    asio::ip::tcp::resolver resolver(home_);
+    asio::ip::tcp::socket socket(home_);
+    const Limit limit(*this, until, [&] {
+      resolver.cancel();
+      error_code ignored;
+      socket.close(ignored);
+    });
+    asio::ip::tcp::resolver::results_type found;
+    std::tie(ec, found) = co_await resolver.async_resolve(url.host, url.port, kTuple);
+    if (ec || timed_out_) co_return Broken(kUnreachable);
+    std::tie(ec, std::ignore) = co_await asio::async_connect(socket, found, kTuple);
+    if (ec) co_return Broken(kUnreachable);
+    socket.set_option(asio::ip::tcp::no_delay(true), ec);
+    socket_ = std::move(socket);
+  }
+  if (!url.tls) co_return Status::Ok();
+  tls_.emplace(socket_, *tls);
+  SSL_set_tlsext_host_name(tls_->native_handle(), url.host.c_str());
+  tls_->set_verify_callback(asio::ssl::host_name_verification(url.host), ec);
+  const Limit limit(*this, until, [this] { socket_.cancel(); });
+  std::tie(ec) = co_await tls_->async_handshake(asio::ssl::stream_base::client, kTuple);
+  co_return ec ? Broken(kUnreachable) : Status::Ok();
+}
+
+Task<Status> ServerConnection::Write(std::string_view head, std::string_view body, TimePoint until) {
+  const Limit limit(*this, until, [this] { socket_.cancel(); });
+  const std::array<asio::const_buffer, 2> buffers = {asio::buffer(head), asio::buffer(body)};
+  error_code ec;
+  if (tls_) {
+    std::tie(ec, std::ignore) = co_await asio::async_write(*tls_, buffers, kTuple);
+  } else {
+    std::tie(ec, std::ignore) = co_await asio::async_write(socket_, buffers, kTuple);
+  }
+  co_return ec ? Broken(kClosed) : Status::Ok();
+}
+
+Task<Result<size_t>> ServerConnection::Read(char* data, size_t size, TimePoint until) {
+  const Limit limit(*this, until, [this] { socket_.cancel(); });
+  error_code ec;
+  size_t n = 0;
+  if (tls_) {
+    std::tie(ec, n) = co_await tls_->async_read_some(asio::buffer(data, size), kTuple);
+  } else {
+    std::tie(ec, n) = co_await socket_.async_read_some(asio::buffer(data, size), kTuple);
+  }
+  if (ec || n == 0) co_return Err(Broken(kClosed));
+  co_return n;
+}
+
+bool ServerConnection::Stale() {
+  // The end, or a TLS record: both mean that the server will say no more to us.
+  char byte;
+  error_code ec;
+  socket_.non_blocking(true, ec);
+  if (ec) return true;
+  socket_.receive(asio::buffer(&byte, 1), asio::socket_base::message_peek, ec);
+  return ec != asio::error::would_block;
+}
+
+}  // namespace cyllm

@@ -1,0 +1,61 @@
+// What a server answers, as events. Pure; fed with the data of server-sent events, or with a whole body.
+//
+// Lenient where servers differ (null or missing fields, repeated roles and names, calls without an index),
+// strict where leniency would lose something: an answer without a finish_reason for every choice has failed,
+// whatever else came, and so has one with an `error` in it, although its status was 200.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "inference/event.h"
+
+namespace cyllm::upstream {
+
+// The answer to a chat or completion request that was asked to be streamed.
+class StreamAnswer {
+ public:
+  // `worker`: said in Accepted. `start`: when the request was sent, for timings.
+  StreamAnswer(Kind kind, uint32_t choices, std::string worker, TimePoint start);
+
+  // Appends the events of one server-sent event's data. An error ends the answer; `detail`: see error.h.
+  Status OnData(std::string_view data, TimePoint now, Batch& out, std::string* detail = nullptr);
+
+  // The stream is over ([DONE] or the body's end): the Finished events, or why there are none.
+  Status OnEnd(Batch& out);
+
+  bool done() const { return done_; }          // [DONE] has come
+  bool complete() const;                       // every choice has finished
+  bool accepted() const { return accepted_; }  // events have come
+
+ private:
+  struct Choice {
+    Offsets end;
+    std::vector<std::string> call_ids;  // of tool calls, by index; empty: not begun
+    std::vector<bool> calls_begun;
+    bool finished = false, ids_known = true;
+    uint64_t token_ids = 0, reasoning_tokens = 0;
+    FinishReason reason = FinishReason::kStop;
+    std::string stop_match;
+    TimePoint first{}, last{};
+  };
+  struct Reader;
+
+  const Kind kind_;
+  const std::string worker_;
+  const TimePoint start_;
+  std::vector<Choice> choices_;
+  Usage usage_;
+  uint32_t prompt_token_ids_ = 0;
+  bool has_usage_ = false, accepted_ = false, done_ = false;
+};
+
+// The answer to an embedding, ranking, tokenising or detokenising request with `inputs` inputs.
+Status ReadBody(Kind kind, size_t inputs, std::string_view body, const std::string& worker, Batch& out,
+                std::string* detail = nullptr);
+
+}  // namespace cyllm::upstream

@@ -1,0 +1,16 @@
+// The two forms of logprobs, of the choice object of a chunk. Token ids are not in them (0).
+#pragma once
+
+#include <boost/json/object.hpp>
+#include <vector>
+
+#include "inference/event.h"
+
+namespace cyllm::upstream {
+
+// {"logprobs": {"content": [{"token", "bytes", "logprob", "top_logprobs": [...]}]}}
+std::vector<TokenLogprob> ReadChatLogprobs(const boost::json::object& choice);
+// {"logprobs": {"tokens": [...], "token_logprobs": [...], "top_logprobs": [{token: logprob}]}}
+std::vector<TokenLogprob> ReadCompletionLogprobs(const boost::json::object& choice);
+
+}  // namespace cyllm::upstream

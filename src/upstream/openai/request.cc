@@ -1,0 +1,265 @@
+#include "upstream/openai/request.h"
+
+#include <fmt/format.h>
+
+#include <boost/json.hpp>
+#include <cmath>
+
+#include "base/utf8.h"
+
+namespace cyllm::upstream {
+
+namespace json = boost::json;
+
+namespace {
+
+// An object that grows by its members.
+class Body {
+ public:
+  Body() : text_("{") {}
+  void Raw(std::string_view key, std::string_view json) {
+    if (text_.size() > 1) text_ += ',';
+    text_ += '"';
+    text_ += key;
+    text_ += "\":";
+    text_ += json;
+  }
+  void Text(std::string_view key, std::string_view value) {
+    Raw(key, "\"");
+    AppendJsonEscaped(text_, value);
+    text_ += '"';
+  }
+  void Number(std::string_view key, double value) { Raw(key, fmt::format("{}", value)); }
+  void Integer(std::string_view key, int64_t value) { Raw(key, fmt::format("{}", value)); }
+  void True(std::string_view key) { Raw(key, "true"); }
+  std::string Take() && { return std::move(text_) + "}"; }
+
+ private:
+  std::string text_;
+};
+
+std::string Ids(const std::vector<int32_t>& ids) { return fmt::format("[{}]", fmt::join(ids, ",")); }
+
+std::string Texts(const std::vector<std::string>& texts) {
+  std::string out = "[";
+  for (const std::string& text : texts) {
+    out += out.size() > 1 ? ",\"" : "\"";
+    AppendJsonEscaped(out, text);
+    out += '"';
+  }
+  return out + ']';
+}
+
+Status Unsupported(std::string_view param) {
+  return MakeStatus(Code::kUnimplemented, fmt::format("the model's server does not know '{}'", param),
+                    "unsupported", std::string(param));
+}
+
+class Mapper {
+ public:
+  Mapper(const Profile& profile, std::string_view model, const RequestFacts& facts, const PayloadParts& parts)
+      : profile_(profile), facts_(facts), parts_(parts) {
+    if (!facts.adapter.empty() && !profile.adapter_as_model) Refuse("adapter");
+    body_.Text("model", facts.adapter.empty() ? model : facts.adapter);
+  }
+
+  Result<HttpCall> Map() {
+    HttpCall call;
+    switch (facts_.kind) {
+      case Kind::kChat:
+        call = {"/v1/chat/completions", {}, true};
+        Chat();
+        break;
+      case Kind::kText:
+      case Kind::kTokens:
+        call = {"/v1/completions", {}, true};
+        Completion();
+        break;
+      case Kind::kEmbed:
+        call.path = "/v1/embeddings";
+        Embed();
+        break;
+      case Kind::kRerank:
+        call.path = profile_.rerank;
+        if (call.path.empty()) Refuse("");
+        Rerank();
+        break;
+      case Kind::kTokenize:
+        call.path = "/tokenize";
+        Tokenize();
+        break;
+      case Kind::kDetokenize:
+        call.path = "/detokenize";
+        if (profile_.tokenize == TokenizeForm::kNone) Refuse("");
+        body_.Raw("tokens", Ids(parts_.prompt_tokens));
+        break;
+    }
+    if (!status_.ok()) return Err(status_);
+    call.body = std::move(body_).Take();
+    return call;
+  }
+
+ private:
+  void Refuse(std::string_view param) {
+    if (status_.ok()) status_ = Unsupported(param);
+  }
+  // True when the server knows the field; else the request is refused.
+  bool Know(Field field, std::string_view name) {
+    if (profile_.fields & field) return true;
+    Refuse(name);
+    return false;
+  }
+
+  void Generation(std::string_view max_tokens) {
+    body_.True("stream");
+    body_.Raw("stream_options", R"({"include_usage":true})");
+    if (facts_.max_tokens) body_.Integer(max_tokens, *facts_.max_tokens);
+    if (facts_.choices > 1 && Know(kChoices, "n")) body_.Integer("n", facts_.choices);
+    if (facts_.seed && Know(kSeed, "seed")) body_.Integer("seed", *facts_.seed);
+    if (facts_.priority != 0 && profile_.priority) body_.Integer("priority", facts_.priority);
+    if (profile_.token_ids) body_.True("return_token_ids");
+    const Sampling& s = parts_.sampling;
+    // The one best token, by other means, where the server refuses several choices of it.
+    const bool greedy = s.temperature && *s.temperature == 0;
+    const bool by_top_k = greedy && facts_.choices > 1 && profile_.greedy_alone;
+    if (s.temperature) body_.Number("temperature", by_top_k ? 1 : *s.temperature);
+    if (by_top_k) {
+      body_.Integer("top_k", 1);
+    } else if (s.top_k && Know(kTopK, "top_k")) {
+      body_.Integer("top_k", *s.top_k);
+    }
+    if (s.top_p) body_.Number("top_p", *s.top_p);
+    if (s.min_p && Know(kMinP, "min_p")) body_.Number("min_p", *s.min_p);
+    if (s.repetition_penalty && Know(kRepetitionPenalty, "repetition_penalty"))
+      body_.Number(profile_.repetition_penalty, *s.repetition_penalty);
+    if (s.presence_penalty) body_.Number("presence_penalty", *s.presence_penalty);
+    if (s.frequency_penalty) body_.Number("frequency_penalty", *s.frequency_penalty);
+    if (!s.stop.empty()) body_.Raw("stop", Texts(s.stop));
+    if (!s.stop_token_ids.empty() && Know(kStopTokenIds, "stop_token_ids"))
+      body_.Raw("stop_token_ids", Ids(s.stop_token_ids));
+    if (s.ignore_eos && Know(kIgnoreEos, "ignore_eos")) body_.True("ignore_eos");
+    if (s.min_tokens > 0 && Know(kMinTokens, "min_tokens")) body_.Integer("min_tokens", s.min_tokens);
+    if (!s.logit_bias.empty() && Know(kLogitBias, "logit_bias")) {
+      std::string biases = "{";
+      for (const auto& [token, bias] : s.logit_bias)
+        biases += fmt::format("{}\"{}\":{}", biases.size() > 1 ? "," : "", token, bias);
+      body_.Raw("logit_bias", biases + '}');
+    }
+  }
+
+  void Chat() {
+    body_.Raw("messages", parts_.messages_json);
+    Generation(profile_.max_tokens);
+    if (parts_.sampling.logprobs) {
+      body_.True("logprobs");
+      if (parts_.sampling.top_logprobs > 0) body_.Integer("top_logprobs", parts_.sampling.top_logprobs);
+    }
+    if (!parts_.tools_json.empty()) {
+      const bool forced = !parts_.tool_choice_json.empty() && parts_.tool_choice_json != "\"auto\"" &&
+                          parts_.tool_choice_json != "\"none\"";
+      body_.Raw("tools", forced && profile_.strict_tools ? Strict(parts_.tools_json) : parts_.tools_json);
+      if (!parts_.tool_choice_json.empty()) body_.Raw("tool_choice", parts_.tool_choice_json);
+      if (!parts_.parallel_tool_calls && Know(kParallelToolCalls, "parallel_tool_calls"))
+        body_.Raw("parallel_tool_calls", "false");
+    }
+    if (!parts_.response_format_json.empty()) body_.Raw("response_format", parts_.response_format_json);
+    if (!parts_.template_kwargs_json.empty() && Know(kTemplateKwargs, "chat_template_kwargs"))
+      body_.Raw("chat_template_kwargs", parts_.template_kwargs_json);
+  }
+
+  // Tools whose arguments follow their schema: where a call is forced, it is promised to be valid.
+  static std::string Strict(const std::string& tools_json) {
+    json::error_code ec;
+    json::value tools = json::parse(tools_json, ec);
+    if (ec || !tools.is_array()) return tools_json;
+    for (json::value& tool : tools.get_array()) {
+      json::object* object = tool.if_object();
+      json::value* function = object ? object->if_contains("function") : nullptr;
+      if (function && function->is_object() && function->get_object().contains("parameters"))
+        function->get_object()["strict"] = true;
+    }
+    return json::serialize(tools);
+  }
+
+  void Completion() {
+    if (facts_.kind == Kind::kTokens) {
+      body_.Raw("prompt", Ids(parts_.prompt_tokens));
+    } else {
+      body_.Text("prompt", parts_.prompt);
+    }
+    if (!parts_.suffix.empty()) body_.Text("suffix", parts_.suffix);
+    Generation("max_tokens");
+    if (parts_.echo) body_.True("echo");
+    if (parts_.sampling.logprobs) body_.Integer("logprobs", parts_.sampling.top_logprobs);
+    if (!parts_.response_format_json.empty()) body_.Raw("response_format", parts_.response_format_json);
+  }
+
+  void Embed() {
+    std::string inputs = "[";
+    size_t tokens = 0;
+    for (const Input& input : parts_.inputs) {
+      if (inputs.size() > 1) inputs += ',';
+      if (!input.tokens.empty()) {
+        ++tokens;
+        inputs += Ids(input.tokens);
+      } else {
+        inputs += '"';
+        AppendJsonEscaped(inputs, input.text);
+        inputs += '"';
+      }
+    }
+    if (tokens > 0 && (tokens != parts_.inputs.size() || !(profile_.capabilities & kCapTokens)))
+      Refuse("input");
+    body_.Raw("input", inputs + ']');
+    if (profile_.base64) body_.Text("encoding_format", "base64");
+    if (parts_.dimensions > 0) body_.Integer("dimensions", parts_.dimensions);
+  }
+
+  void Rerank() {
+    std::vector<std::string> documents;
+    for (const Input& input : parts_.inputs) documents.push_back(input.text);
+    body_.Text("query", parts_.prompt);
+    body_.Raw("documents", Texts(documents));
+  }
+
+  void Tokenize() {
+    const std::string_view special = parts_.no_special_tokens ? "false" : "true";
+    switch (profile_.tokenize) {
+      case TokenizeForm::kNone:
+        return Refuse("");
+      case TokenizeForm::kVllm:
+        if (!parts_.messages_json.empty()) {
+          body_.Raw("messages", parts_.messages_json);
+          if (!parts_.tools_json.empty()) body_.Raw("tools", parts_.tools_json);
+          if (!parts_.template_kwargs_json.empty())
+            body_.Raw("chat_template_kwargs", parts_.template_kwargs_json);
+        } else {
+          body_.Text("prompt", parts_.prompt);
+          body_.Raw("add_special_tokens", special);
+        }
+        return;
+      case TokenizeForm::kLlamaServer:
+        if (!parts_.messages_json.empty()) return Refuse("messages");
+        body_.Text("content", parts_.prompt);
+        body_.Raw("add_special", special);
+    }
+  }
+
+  const Profile& profile_;
+  const RequestFacts& facts_;
+  const PayloadParts& parts_;
+  Body body_;
+  Status status_;
+};
+
+}  // namespace
+
+Result<HttpCall> ToHttp(const Profile& profile, std::string_view model, const RequestFacts& facts,
+                        const PayloadParts& parts) {
+  if (!facts.resume.choices.empty())
+    return Err(MakeStatus(Code::kFailedPrecondition,
+                          "the model's server cannot go on with an answer of another", "cannot_resume"));
+  return Mapper(profile, model, facts, parts).Map();
+}
+
+}  // namespace cyllm::upstream
