@@ -12,11 +12,24 @@
 
 namespace cyllm {
 
-// Always first; what fails before it is a clean refusal that another server may repeat.
+// Why a request is where it is: the x-cy-route header.
+struct RouteReceipt {
+  std::string policy;
+  float prefix_hit = 0;   // share of the prompt that the worker was expected to hold
+  double queue_ms = 0;    // waited for a worker
+  uint32_t attempts = 0;  // workers asked, this one included
+  bool operator==(const RouteReceipt&) const = default;
+};
+
+// Always first; what fails before it is a clean refusal that another server may repeat. It comes again when
+// another server had to take over; Resume, at the edge, makes one of them.
 struct Accepted {
   uint32_t prompt_tokens = 0;
   uint32_t cached_tokens = 0;
-  std::string worker;  // name of the process that runs it
+  std::string worker;      // name of the process that runs it
+  std::string digest;      // ModelInfo::digest of what answers
+  bool resumable = false;  // another worker of that digest can go on where this one is lost
+  RouteReceipt route;
   bool operator==(const Accepted&) const = default;
 };
 
@@ -94,6 +107,7 @@ struct Finished {
   std::string stop_match;
   Usage usage;  // completion tokens of this choice
   Timings timings;
+  uint32_t resumed = 0;  // how often another worker had to go on
   bool operator==(const Finished&) const = default;
 };
 

@@ -27,7 +27,6 @@ class RetryStream final : public EventSource {
           co_return next;
         case NextResult::What::kEvents:
           Note(next.events);
-          if (next.events.empty()) continue;
           co_return next;
         case NextResult::What::kEnd:
           inner_.reset();
@@ -74,14 +73,12 @@ class RetryStream final : public EventSource {
     inner_ = backend.service->Infer(request_, context_);
   }
 
-  // A second Accepted (of a second attempt) is not shown.
-  void Note(Batch& events) {
-    std::erase_if(events, [&](const Event& event) {
+  void Note(const Batch& events) {
+    for (const Event& event : events) {
       const bool finished = std::holds_alternative<Finished>(event);
       finished_ += finished;
       delivered_ |= finished || IsDelta(event);
-      return std::holds_alternative<Accepted>(event) && std::exchange(accepted_, true);
-    });
+    }
   }
 
   const std::shared_ptr<Fleet> fleet_;
@@ -91,7 +88,7 @@ class RetryStream final : public EventSource {
   std::vector<std::string> tried_;
   uint32_t attempts_ = 0;
   uint32_t finished_ = 0;  // choices
-  bool accepted_ = false, delivered_ = false, ended_ = false;
+  bool delivered_ = false, ended_ = false;
   Status end_;
 };
 
@@ -188,13 +185,19 @@ Snapshot Fleet::Describe() const {
 
 bool Suits(const RequestFacts& facts, const BackendView& view) {
   if (!view.snapshot.ready || view.tried) return false;
-  if (std::find(facts.avoid_workers.begin(), facts.avoid_workers.end(), view.name) !=
-      facts.avoid_workers.end()) {
-    return false;
-  }
-  if (view.snapshot.models.empty()) return true;  // an old peer that does not list its models
+  const ResumeState& resume = facts.resume;
+  if (view.snapshot.models.empty())
+    return resume.digest.empty();  // an old peer that does not list its models
   const ModelInfo* model = view.snapshot.Find(facts.model);
-  return model && model->state != ModelState::kFailed;
+  if (!model || model->state == ModelState::kFailed) return false;
+  if (!resume.choices.empty() && !(model->capabilities & kCapResume)) return false;
+  return resume.digest.empty() || model->digest.empty() || model->digest == resume.digest;
+}
+
+bool Avoided(const RequestFacts& facts, const BackendView& view) {
+  return std::ranges::any_of(facts.avoid_workers, [&](const std::string& name) {
+    return name == view.name || name == view.snapshot.name;
+  });
 }
 
 Status Refusal(const RequestFacts& facts, std::span<const BackendView> views) {
@@ -210,8 +213,11 @@ Status Refusal(const RequestFacts& facts, std::span<const BackendView> views) {
 }
 
 Decision PickFirst(const RequestFacts& facts, std::span<const BackendView> views, uint64_t) {
-  for (size_t i = 0; i < views.size(); ++i) {
-    if (Suits(facts, views[i])) return {static_cast<int>(i), "first that is ready", {}};
+  for (const bool avoided : {false, true}) {
+    for (size_t i = 0; i < views.size(); ++i) {
+      if (Suits(facts, views[i]) && Avoided(facts, views[i]) == avoided)
+        return {static_cast<int>(i), "first that is ready", {}};
+    }
   }
   return {-1, "nobody", Refusal(facts, views)};
 }

@@ -70,6 +70,8 @@ Decision PickFirst(const RequestFacts& facts, std::span<const BackendView> views
 
 // What policies share: may this backend take this request?
 bool Suits(const RequestFacts& facts, const BackendView& view);
+// It has just failed this request in an earlier attempt: only where nobody else can.
+bool Avoided(const RequestFacts& facts, const BackendView& view);
 // What to say when none does: 404 when nobody who answers has the model, else 503 with the reason.
 Status Refusal(const RequestFacts& facts, std::span<const BackendView> views);
 

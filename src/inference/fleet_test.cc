@@ -48,7 +48,7 @@ TEST_F(FleetTest, WhatFailsBeforeItsFirstTokenIsTriedElsewhere) {
   const Collected got = Run();
   EXPECT_TRUE(got.end.ok());
   EXPECT_EQ(got.Text(), "ab");
-  EXPECT_EQ(got.events.size(), 4u);  // one Accepted, two deltas, one Finished
+  EXPECT_EQ(got.events.size(), 5u);  // each attempt's Accepted (Resume makes one of them), deltas, Finished
   EXPECT_EQ(broken->seen().size() + accepting->seen().size() + good->seen().size(), 3u);
 }
 

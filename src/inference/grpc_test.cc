@@ -106,7 +106,7 @@ TEST_F(GrpcTest, AnswersOverASession) {
   StartServer();
   Dial();
   ASSERT_TRUE(waiter.Until([&] { return remote->state() == RemoteState::kSession; }));
-  EXPECT_EQ(remote->Describe(), Serving({"m"}));
+  EXPECT_EQ(remote->Describe(), Serving({"m"}, "server"));
   for (int i = 0; i < 20; ++i) {
     const Collected got = Ask(*remote);
     EXPECT_TRUE(got.end.ok()) << got.end.ToString();
@@ -188,7 +188,7 @@ TEST_F(GrpcTest, AServingPeerRegistersItself) {
   to.offer = worker;
   Dial(to);
   ASSERT_TRUE(attached.Until([&] { return get() != nullptr; }));
-  EXPECT_EQ(get()->Describe(), Serving({"w"}));
+  EXPECT_EQ(get()->Describe(), Serving({"w"}, "client"));
   EXPECT_EQ(Ask(*get()).Text(), "w");
   remote.reset();
   EXPECT_TRUE(attached.Until([&] { return get() == nullptr; }));

@@ -62,6 +62,7 @@ struct ChoiceResume {
 struct ResumeState {
   uint32_t epoch = 0;
   std::vector<ChoiceResume> choices;
+  std::string digest;  // ModelInfo::digest of what produced the tokens: only its equals may go on
   bool operator==(const ResumeState&) const = default;
 };
 
@@ -79,7 +80,9 @@ struct RequestFacts {
   std::optional<int64_t> seed;
   std::string response_id;
   ResumeState resume;
-  std::vector<std::string> avoid_workers;
+  std::vector<std::string> avoid_workers;  // asked again only where nobody else can
+  std::string worker_hint;                 // the worker to ask where it can take the request
+  uint64_t affinity = 0;                   // hash of the user, key or header to stay with; 0: none
   bool operator==(const RequestFacts&) const = default;
 };
 

@@ -68,6 +68,7 @@ struct Load {
   uint32_t running = 0;
   uint32_t waiting = 0;
   uint32_t max_running = 0;  // 0: not limited or not known
+  uint64_t steps = 0;        // of the engines: stands still while they hang; 0: not counted
   bool operator==(const Load&) const = default;
 };
 
@@ -76,6 +77,7 @@ struct Snapshot {
   Load load;
   bool ready = false;  // can answer a request now
   std::vector<std::string> not_ready_reasons;
+  std::string name;  // of the process; empty: not known. Travels in Hello
   bool operator==(const Snapshot&) const = default;
 
   const ModelInfo* Find(const std::string& id) const;

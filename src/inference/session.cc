@@ -513,6 +513,7 @@ bool Session::peer_serves() const {
 Snapshot Session::peer_snapshot() const {
   MutexLock lock(mutex_);
   Snapshot snapshot = peer_snapshot_;
+  snapshot.name = peer_name_;
   if (peer_goaway_) {
     snapshot.ready = false;
     snapshot.not_ready_reasons = {"draining"};

@@ -39,6 +39,13 @@ TokenLogprob Get(const pb::TokenLogprob& in, bool nested = false) {
   return logprob;
 }
 
+Accepted GetAccepted(const pb::Accepted& in) {
+  const pb::RouteReceipt& route = in.route();
+  return {in.prompt_tokens(), in.cached_tokens(),
+          in.worker(),        in.digest(),
+          in.resumable(),     {route.policy(), route.prefix_hit(), route.queue_ms(), route.attempts()}};
+}
+
 // A number from the wire as one of our enums with `count` values.
 template <class E>
 E EnumOf(int value, int count) {
@@ -62,6 +69,7 @@ void Put(const RequestFacts& facts, pb::RequestFacts* out) {
   out->set_response_id(facts.response_id);
   if (facts.resume.epoch != 0 || !facts.resume.choices.empty()) {
     out->mutable_resume()->set_epoch(facts.resume.epoch);
+    out->mutable_resume()->set_digest(facts.resume.digest);
     for (const ChoiceResume& choice : facts.resume.choices) {
       pb::ChoiceResume* to = out->mutable_resume()->add_choices();
       to->mutable_token_ids()->Add(choice.token_ids.begin(), choice.token_ids.end());
@@ -69,6 +77,8 @@ void Put(const RequestFacts& facts, pb::RequestFacts* out) {
     }
   }
   for (const std::string& worker : facts.avoid_workers) out->add_avoid_workers(worker);
+  out->set_worker_hint(facts.worker_hint);
+  out->set_affinity(facts.affinity);
 }
 
 RequestFacts Get(const pb::RequestFacts& in) {
@@ -89,6 +99,9 @@ RequestFacts Get(const pb::RequestFacts& in) {
   for (const pb::ChoiceResume& choice : in.resume().choices()) {
     facts.resume.choices.push_back({Vector<int32_t, int32_t>(choice.token_ids()), Get(choice.delivered())});
   }
+  facts.resume.digest = in.resume().digest();
+  facts.worker_hint = in.worker_hint();
+  facts.affinity = in.affinity();
   facts.avoid_workers.assign(in.avoid_workers().begin(), in.avoid_workers().end());
   return facts;
 }
@@ -195,9 +208,17 @@ void Put(const Event& event, pb::Event* out) {
   struct Visitor {
     pb::Event* out;
     void operator()(const Accepted& e) const {
-      out->mutable_accepted()->set_prompt_tokens(e.prompt_tokens);
-      out->mutable_accepted()->set_cached_tokens(e.cached_tokens);
-      out->mutable_accepted()->set_worker(e.worker);
+      pb::Accepted* to = out->mutable_accepted();
+      to->set_prompt_tokens(e.prompt_tokens);
+      to->set_cached_tokens(e.cached_tokens);
+      to->set_worker(e.worker);
+      to->set_digest(e.digest);
+      to->set_resumable(e.resumable);
+      if (e.route == RouteReceipt{}) return;
+      to->mutable_route()->set_policy(e.route.policy);
+      to->mutable_route()->set_prefix_hit(e.route.prefix_hit);
+      to->mutable_route()->set_queue_ms(e.route.queue_ms);
+      to->mutable_route()->set_attempts(e.route.attempts);
     }
     void operator()(const Progress& e) const {
       out->mutable_progress()->set_phase(static_cast<pb::Progress::Phase>(e.phase));
@@ -241,6 +262,7 @@ void Put(const Event& event, pb::Event* out) {
       to->mutable_timings()->set_queue_ms(e.timings.queue_ms);
       to->mutable_timings()->set_ttft_ms(e.timings.ttft_ms);
       to->mutable_timings()->set_decode_ms(e.timings.decode_ms);
+      to->set_resumed(e.resumed);
     }
     void operator()(const Values& e) const {
       out->mutable_values()->set_input(e.input);
@@ -253,7 +275,7 @@ void Put(const Event& event, pb::Event* out) {
 Event Get(const pb::Event& in) {
   switch (in.kind_case()) {
     case pb::Event::kAccepted:
-      return Accepted{in.accepted().prompt_tokens(), in.accepted().cached_tokens(), in.accepted().worker()};
+      return GetAccepted(in.accepted());
     case pb::Event::kText: {
       const pb::TextDelta& from = in.text();
       TextDelta delta{
@@ -280,7 +302,8 @@ Event Get(const pb::Event& in) {
           EnumOf<FinishReason>(from.reason(), 4),
           from.stop_match(),
           {usage.prompt_tokens(), usage.cached_tokens(), usage.completion_tokens(), usage.reasoning_tokens()},
-          {from.timings().queue_ms(), from.timings().ttft_ms(), from.timings().decode_ms()}};
+          {from.timings().queue_ms(), from.timings().ttft_ms(), from.timings().decode_ms()},
+          from.resumed()};
     }
     case pb::Event::kProgress:
       return Progress{EnumOf<Progress::Phase>(in.progress().phase(), 2), in.progress().fraction(),
@@ -322,6 +345,7 @@ void Put(const Snapshot& snapshot, pb::Snapshot* out) {
   out->mutable_load()->set_running(snapshot.load.running);
   out->mutable_load()->set_waiting(snapshot.load.waiting);
   out->mutable_load()->set_max_running(snapshot.load.max_running);
+  out->mutable_load()->set_steps(snapshot.load.steps);
   out->set_ready(snapshot.ready);
   for (const std::string& reason : snapshot.not_ready_reasons) out->add_not_ready_reasons(reason);
 }
@@ -335,7 +359,7 @@ Snapshot Get(const pb::Snapshot& in) {
   }
   std::sort(snapshot.models.begin(), snapshot.models.end(),
             [](const ModelInfo& a, const ModelInfo& b) { return a.id < b.id; });
-  snapshot.load = {in.load().running(), in.load().waiting(), in.load().max_running()};
+  snapshot.load = {in.load().running(), in.load().waiting(), in.load().max_running(), in.load().steps()};
   snapshot.ready = in.ready();
   snapshot.not_ready_reasons.assign(in.not_ready_reasons().begin(), in.not_ready_reasons().end());
   return snapshot;

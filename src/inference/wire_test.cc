@@ -28,8 +28,10 @@ TEST(Wire, FactsSurvive) {
   facts.prefix_hashes = {1, ~0ull};
   facts.seed = -1;
   facts.response_id = "chatcmpl-1";
-  facts.resume = {2, {{{5, 6}, {2, 10, 3, 4}}, {}}};
+  facts.resume = {2, {{{5, 6}, {2, 10, 3, 4}}, {}}, "digest"};
   facts.avoid_workers = {"w1", "w2"};
+  facts.worker_hint = "w3";
+  facts.affinity = 77;
   EXPECT_EQ(RoundTrip<cy::llm::RequestFacts>(facts), facts);
   EXPECT_EQ(RoundTrip<cy::llm::RequestFacts>(RequestFacts{}), RequestFacts{});
 }

@@ -82,6 +82,7 @@ EventStream Worker::Infer(Request request, Context context) {
 
 Snapshot Worker::Describe() const {
   Snapshot snapshot;
+  snapshot.name = impl_->options.name;
   bool preloading = false;
   std::string failed;
   for (const auto& slot : impl_->slots) {
@@ -91,6 +92,7 @@ Snapshot Worker::Describe() const {
     snapshot.load.running += load.running;
     snapshot.load.waiting += load.waiting;
     snapshot.load.max_running += load.max_running;
+    snapshot.load.steps += load.steps;
     snapshot.ready |= info.state != ModelState::kFailed;
     if (info.state == ModelState::kFailed) failed += (failed.empty() ? "" : ", ") + info.id;
     if (slot->id() == impl_->default_id) {

@@ -27,8 +27,14 @@ TEST(PickRoundRobin, TakesTurnsOverThoseThatSuit) {
   std::set<int> chosen;
   for (uint64_t turn = 0; turn < 8; ++turn) chosen.insert(PickRoundRobin(facts, views, turn).index);
   EXPECT_EQ(chosen, (std::set<int>{0, 3}));
-  facts.avoid_workers = {"a", "d"};
-  const Decision nobody = PickRoundRobin(facts, views, 0);
+  facts.avoid_workers = {"a"};
+  for (uint64_t turn = 0; turn < 4; ++turn) EXPECT_EQ(PickRoundRobin(facts, views, turn).index, 3);
+  facts.avoid_workers = {"a", "d"};  // better than nobody
+  EXPECT_GE(PickRoundRobin(facts, views, 0).index, 0);
+  facts.model = "x";
+  facts.avoid_workers = {};
+  const std::vector<BackendView> spent = {{names[1], other, /*tried=*/true}};
+  const Decision nobody = PickRoundRobin(facts, spent, 0);
   EXPECT_EQ(nobody.index, -1);
   EXPECT_EQ(nobody.refusal.code, Code::kUnavailable);
   EXPECT_TRUE(nobody.refusal.retryable);

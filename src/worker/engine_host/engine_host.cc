@@ -79,13 +79,17 @@ EventStream EngineHost::Infer(const Request& request, const Context& context) {
   if (const uint32_t missing = request.facts.needs & ~capabilities())
     return EndedStream(MakeStatus(Code::kUnimplemented, "the model's engine cannot do what the request needs",
                                   "unsupported", missing & kCapTools ? "tools" : ""));
-  if (const size_t states = request.facts.resume.choices.size(); states > 0) {
-    if (!(capabilities() & kCapResume))
-      return EndedStream(
-          MakeStatus(Code::kUnimplemented, "the model's engine cannot take a request over", "cannot_resume"));
-    if (states != request.facts.choices)
-      return EndedStream(MakeStatus(Code::kInvalidArgument,
-                                    "a state to resume from is needed of every choice", "cannot_resume"));
+  const ResumeState& resume = request.facts.resume;
+  const bool other_model = !resume.digest.empty() && resume.digest != digest();
+  if (other_model || (!resume.choices.empty() && !(capabilities() & kCapResume))) {
+    Status status =
+        MakeStatus(Code::kUnimplemented, "the model's engine cannot take the request over", "cannot_resume");
+    status.retryable = true;  // another worker may
+    return EndedStream(std::move(status));
+  }
+  if (!resume.choices.empty() && resume.choices.size() != request.facts.choices)
+    return EndedStream(MakeStatus(Code::kInvalidArgument,
+                                  "a state to resume from is needed of every choice", "cannot_resume"));
   }
   const uint64_t id = next_id_++;
   auto [pipe, stream] = EventPipe::Make(context.home, std::make_shared<Listener>(weak_from_this(), id));
@@ -104,6 +108,12 @@ EventStream EngineHost::Infer(const Request& request, const Context& context) {
   return std::move(stream);
 }
 
+void EngineHost::Sign(Accepted& accepted) const {
+  accepted.worker = worker_;
+  accepted.digest = digest();
+  accepted.resumable = (capabilities() & kCapResume) != 0;
+}
+
 void EngineHost::OnEvents(void* self, const cyllm_event* events, size_t n) {
   auto* host = static_cast<EngineHost*>(self);
   Batch batch;
@@ -112,7 +122,7 @@ void EngineHost::OnEvents(void* self, const cyllm_event* events, size_t n) {
     const bool end = in.type == CYLLM_EVENT_END;
     Event event;
     if (!end && FromEngine(in, &event)) {
-      if (auto* accepted = std::get_if<Accepted>(&event)) accepted->worker = host->worker_;
+      if (auto* accepted = std::get_if<Accepted>(&event)) host->Sign(*accepted);
       batch.push_back(std::move(event));
     }
     if (end || i + 1 == n || sdk::At(events, i + 1).id != in.id)
@@ -146,7 +156,7 @@ struct Load EngineHost::load() const {
   cyllm_stats stats{};
   stats.size = sizeof stats;
   api_->stats(engine_, &stats);
-  return {stats.running, stats.waiting, description_.max_running};
+  return {stats.running, stats.waiting, description_.max_running, stats.steps};
 }
 
 void EngineHost::Drain(TimePoint until) {

@@ -42,6 +42,7 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
   class Listener;
   EngineHost(const cyllm_engine_api* api, std::string worker);
   static void OnEvents(void* self, const cyllm_event* events, size_t n);
+  void Sign(Accepted& accepted) const;
   void Deliver(uint64_t id, Batch batch, const cyllm_event* end);
   void Forget(uint64_t id);
 
