@@ -6,6 +6,7 @@
 #include "cli/startup.h"
 #include "cli/status_http.h"
 #include "inference/grpc_server.h"
+#include "inference/resume.h"
 
 namespace cyllm {
 
@@ -30,6 +31,7 @@ int RunCoordinator(const Args& args) {
   options.internal_token = values.process.internal_token;
   options.name = name;
   options.accept_serving_peers = true;
+  options.edge = std::make_shared<Resume>(coordinator, ResumeOptions{});
   GrpcServer server(options, pool, coordinator, coordinator.get(), coordinator->Listener());
   StatusHttp http([&] { return coordinator->Describe(); });
   if (values.http_listen != "off") {

@@ -8,6 +8,7 @@
 #include "cli/startup.h"
 #include "inference/fleet.h"
 #include "inference/remote_service.h"
+#include "inference/resume.h"
 
 namespace cyllm {
 namespace {
@@ -54,7 +55,8 @@ int RunGateway(const Args& args) {
 
   IoPool pool(IoThreads(values.process, 2));
   Coordinators coordinators(values, pool);
-  Gateway gateway(MakeGatewayOptions(values.http), pool, coordinators.fleet);
+  Gateway gateway(MakeGatewayOptions(values.http), pool,
+                  std::make_shared<Resume>(coordinators.fleet, MakeResumeOptions(values.http)));
   if (const Status status = gateway.Start(); !status.ok()) return Fail(status);
   process.SayListening("gateway", "http://" + gateway.address());
 

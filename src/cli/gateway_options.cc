@@ -11,6 +11,12 @@ Millis Seconds(double seconds) {
 
 }  // namespace
 
+ResumeOptions MakeResumeOptions(const HttpSettings& http) {
+  ResumeOptions options;
+  options.patience = Seconds(http.resume_patience);
+  return options;
+}
+
 GatewayOptions MakeGatewayOptions(const HttpSettings& http) {
   GatewayOptions options;
   options.listen = ParseAddress(http.listen)->ToString();

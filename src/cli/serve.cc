@@ -5,6 +5,7 @@
 #include "cli/startup.h"
 #include "coordinator/coordinator.h"
 #include "gateway/gateway.h"
+#include "inference/resume.h"
 #include "worker/worker.h"
 
 namespace cyllm {
@@ -25,7 +26,8 @@ int RunServe(const Args& args) {
   IoPool pool(IoThreads(values.process, 8));
   const auto coordinator = Coordinator::Make({.name = name}, pool);
   coordinator->AddWorker(name, *worker);
-  Gateway gateway(MakeGatewayOptions(values.http), pool, coordinator);
+  Gateway gateway(MakeGatewayOptions(values.http), pool,
+                  std::make_shared<Resume>(coordinator, MakeResumeOptions(values.http)));
   if (const Status status = gateway.Start(); !status.ok()) return Fail(status);
   process.SayListening("gateway", "http://" + gateway.address());
 

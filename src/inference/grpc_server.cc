@@ -118,7 +118,8 @@ struct GrpcServer::Impl {
       if (Status status = CheckToken(*context, impl_.options.internal_token); !status.ok()) {
         return RefuseCall<pb::StreamPredictRequest, pb::StreamPredictResponse>(status);
       }
-      return ServeStreamPredict(context, impl_.service, impl_.pool, impl_.calls,
+      const auto& edge = impl_.options.edge;
+      return ServeStreamPredict(context, edge ? edge : impl_.service, impl_.pool, impl_.calls,
                                 impl_.options.max_prompt_chars);
     }
 

@@ -53,6 +53,8 @@ struct GrpcServerOptions {
   size_t max_message_bytes = 100u << 20;
   size_t max_prompt_chars = 50'000;   // of a StreamPredict without payload; 0: unlimited
   bool accept_serving_peers = false;  // coordinator: workers may register over Attach
+  // What callers of StreamPredict are given instead of the service: they are the edge, our own peers are not.
+  std::shared_ptr<InferenceService> edge;
 };
 
 class GrpcServer {

@@ -46,8 +46,9 @@ class Waiter {
   CondVar changed_;
 };
 
-Snapshot Serving(std::vector<std::string> models) {
+Snapshot Serving(std::vector<std::string> models, std::string name = {}) {
   Snapshot snapshot;
+  snapshot.name = std::move(name);
   for (std::string& model : models) snapshot.models.push_back({std::move(model), "echo"});
   snapshot.ready = true;
   return snapshot;

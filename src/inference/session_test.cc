@@ -122,6 +122,7 @@ TEST(Session, CarriesARequestAndItsAnswer) {
   EXPECT_TRUE(pair.left().ready());
   EXPECT_EQ(pair.left().peer_name(), "right");
   EXPECT_TRUE(pair.left().peer_serves());
+  snapshot.name = "right";
   EXPECT_EQ(pair.left().peer_snapshot(), snapshot);
   auto stream = pair.Ask(200'000);  // several pieces
   const Collected got = pair.Run(*stream);

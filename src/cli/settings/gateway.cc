@@ -34,6 +34,13 @@ void HttpSettings::Declare(Settings& settings) {
                 .metavar = "SECONDS"},
                &request_timeout, -kWeek, kWeek);
   settings.Add(
+      {.key = "gateway.resume_patience",
+       .env = {"CY_LLM_RESUME_PATIENCE"},
+       .help = "Seconds that a broken answer waits for a worker that can go on with it; 0: the client "
+               "is told at once",
+       .metavar = "SECONDS"},
+      &resume_patience, 0, 3'600);
+  settings.Add(
       {.key = "gateway.header_timeout", .help = "Seconds for a request's header, from the first byte"},
       &header_timeout, 0.1, 3'600);
   settings.Add({.key = "gateway.body_timeout", .help = "Seconds for a request's whole body"}, &body_timeout,

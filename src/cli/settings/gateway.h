@@ -15,6 +15,7 @@ struct HttpSettings {
   std::string api_token;
   bool models_need_token = true;
   double request_timeout = 1800;
+  double resume_patience = 10;
   double header_timeout = 10;
   double body_timeout = 60;
   double idle_timeout = 180;

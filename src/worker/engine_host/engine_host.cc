@@ -88,9 +88,8 @@ EventStream EngineHost::Infer(const Request& request, const Context& context) {
     return EndedStream(std::move(status));
   }
   if (!resume.choices.empty() && resume.choices.size() != request.facts.choices)
-    return EndedStream(MakeStatus(Code::kInvalidArgument,
-                                  "a state to resume from is needed of every choice", "cannot_resume"));
-  }
+    return EndedStream(MakeStatus(Code::kInvalidArgument, "a state to resume from is needed of every choice",
+                                  "cannot_resume"));
   const uint64_t id = next_id_++;
   auto [pipe, stream] = EventPipe::Make(context.home, std::make_shared<Listener>(weak_from_this(), id));
   {
