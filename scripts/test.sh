@@ -63,6 +63,11 @@ fuzz_tests() {
   done
 }
 
+# A thousand faults under load; half an hour or so. CY_CHAOS_SEED tells another story.
+chaos_tests() {
+  CY_CHAOS_KILLS=${CY_CHAOS_KILLS:-1000} process_tests chaos -s -k test_chaos
+}
+
 static_checks() {
   "$ROOT/tools/check_layers.py" || return 1
   check_scripts || return 1
@@ -77,7 +82,8 @@ cy_test() {
       --asan) only=asan ;;
       --tsan) only=tsan ;;
       --containers) only=containers ;;
-      *) die "test: unknown option '$1'; known: --asan, --tsan, --containers, --all" ;;
+      --chaos) only=chaos ;;
+      *) die "test: unknown option '$1'; known: --asan, --tsan, --containers, --chaos, --all" ;;
     esac
     shift
   done
@@ -87,6 +93,10 @@ cy_test() {
   rm -rf "$RESULTS"
   mkdir -p "$RESULTS"
   step "packages" "the packages above could not be installed" install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_TEST[@]}"
+  if [[ $only == chaos ]]; then
+    part build build_tree release app
+    step "python" "the packages of tests/requirements.txt could not be installed" python_environment
+  fi
   if [[ -z $only ]]; then
     part static static_checks
     part unit unit_tests unit release
@@ -100,6 +110,7 @@ cy_test() {
       if ((long)); then part process process_tests process; else part process process_tests process -m 'not long'; fi
     fi
   fi
+  if ((long)) || [[ $only == chaos ]]; then part chaos chaos_tests; fi
   if ((asan)); then part asan unit_tests asan asan; fi
   if ((long)); then part fuzz fuzz_tests; fi
   if ((tsan)); then part tsan tsan_tests; fi

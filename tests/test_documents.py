@@ -13,7 +13,7 @@ from support.process import BINARY, http, run, wait_until
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", "README.zh.md", "DEVELOPMENT_LITE.md"]
-OTHERS = ["ARCHITECTURE.md", "CHANGELOG.md", "docs/configuration.md"]
+OTHERS = ["ARCHITECTURE.md", "CHANGELOG.md", "docs/configuration.md", "docs/routing.md"]
 
 
 def blocks(document: str, language: str) -> list[str]:

@@ -51,6 +51,9 @@ class Engine {
       std::lock_guard lock(mutex_);
       if (draining_ || stopping_)
         return sdk::Fail(error, CYLLM_UNAVAILABLE, "draining", "draining", {}, true);
+      if (options_.max_running && live_ >= *options_.max_running)
+        return sdk::Fail(error, CYLLM_RESOURCE_EXHAUSTED, "echo: max_running are running", "overloaded", {},
+                         true);
       arrived_.emplace_back(request.id, std::move(job));
       ++live_;
     }

@@ -76,8 +76,9 @@ std::optional<Options> ParseOptions(std::string_view config_json, std::string* e
       reader.Read("ttft_ms", &options.ttft_ms) && reader.Read("itl_ms", &options.itl_ms) &&
       reader.Read("load_ms", &options.load_ms) && reader.Read("reply_tokens", &options.reply_tokens) &&
       reader.Read("fail_after", &options.fail_after) && reader.Read("hang_after", &options.hang_after) &&
-      reader.Read("crash_after", &options.crash_after) && reader.Read("refuse", &options.refuse) &&
-      reader.Read("load_fails", &options.load_fails) && reader.ReadStamp(&options.stamp);
+      reader.Read("crash_after", &options.crash_after) && reader.Read("max_running", &options.max_running) &&
+      reader.Read("refuse", &options.refuse) && reader.Read("load_fails", &options.load_fails) &&
+      reader.ReadStamp(&options.stamp);
   if (!ok) return std::nullopt;
   return options;
 }

@@ -11,7 +11,7 @@ namespace cyllm::echo {
 struct Options {
   double ttft_ms = 0, itl_ms = 0, load_ms = 0;
   bool stamp = false, refuse = false, load_fails = false;
-  std::optional<uint32_t> reply_tokens, fail_after, hang_after, crash_after;
+  std::optional<uint32_t> reply_tokens, fail_after, hang_after, crash_after, max_running;
 };
 
 // From the config of cyllm_engine_api.create. On failure `error` says which key and what is allowed.

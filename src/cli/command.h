@@ -13,6 +13,7 @@ int RunServe(const Args& args);
 int RunGateway(const Args& args);
 int RunCoordinator(const Args& args);
 int RunWorker(const Args& args);
+int RunWorkers(const Args& args);
 int RunPull(const Args& args);
 int RunEngines(const Args& args);
 int RunChat(const Args& args);

@@ -2,6 +2,8 @@
 #include "gateway/gateway.h"
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
 
 #include "cli/gateway_options.h"
 #include "cli/settings/address.h"
@@ -17,13 +19,14 @@ namespace {
 struct Coordinators {
   Coordinators(const GatewaySettings& settings, IoPool& pool) {
     const std::vector<std::string> addresses = CanonicalAddresses(settings.coordinators);
-    fleet = Fleet::Make(PickFirst, static_cast<uint32_t>(addresses.size()));
+    fleet = Fleet::Make({.max_attempts = static_cast<uint32_t>(addresses.size())});
     const std::string name = ProcessName("");
     for (const std::string& address : addresses) {
       RemoteOptions options;
       options.address = address;
       options.name = name;
       options.internal_token = settings.process.internal_token;
+      options.tls = MakeTls(settings.process);
       // A prompt travels twice to an old peer: as the payload and flattened.
       options.max_message_bytes =
           std::max(options.max_message_bytes, 2 * static_cast<size_t>(settings.http.max_body_bytes));
@@ -34,6 +37,25 @@ struct Coordinators {
       remotes.push_back(std::move(remote));
     }
   }
+  // Every coordinator is told; the answer is that of the first that gives one.
+  HttpResponse Admin(const HttpRequest& request) const {
+    const std::string target = request.path + (request.query.empty() ? "" : "?" + request.query);
+    std::optional<HttpResponse> first;
+    for (const auto& remote : remotes) {
+      if (remote->state() != RemoteState::kSession) continue;
+      if (first && request.method == "GET") break;
+      const auto reply =
+          remote->Control("admin", {{"method", request.method}, {"target", target}, {"body", request.body}},
+                          Clock::now() + Millis(5'000));
+      if (first || !reply || !reply->contains("http")) continue;
+      const std::string& http = reply->at("http");
+      int status = 502;
+      std::from_chars(http.data(), http.data() + http.size(), status);
+      first = HttpResponse{status, reply->contains("body") ? reply->at("body") : ""};
+    }
+    return first ? *first : HttpResponse{503, R"({"error":{"message":"no coordinator can be asked"}})"};
+  }
+
   ~Coordinators() {
     for (const auto& remote : remotes) remote->Close();
   }
@@ -53,9 +75,14 @@ int RunGateway(const Args& args) {
   ServerProcess process;
   process.BeginLog("gateway", values.process, settings);
 
+  if (const Status status = CheckTls(MakeTls(values.process)); !status.ok()) return Fail(status, kExitUsage);
   IoPool pool(IoThreads(values.process, 2));
   Coordinators coordinators(values, pool);
-  Gateway gateway(MakeGatewayOptions(values.http), pool,
+  GatewayOptions options = MakeGatewayOptions(values.http);
+  options.admin_key = values.admin_key;
+  if (!values.admin_key.empty())
+    options.admin = [&](const HttpRequest& request) { return coordinators.Admin(request); };
+  Gateway gateway(options, pool,
                   std::make_shared<Resume>(coordinators.fleet, MakeResumeOptions(values.http)));
   if (const Status status = gateway.Start(); !status.ok()) return Fail(status);
   process.SayListening("gateway", "http://" + gateway.address());

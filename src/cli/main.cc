@@ -17,6 +17,7 @@ constexpr Command kCommands[] = {
     {"gateway", cyllm::RunGateway, "the HTTP API in front of coordinators"},
     {"coordinator", cyllm::RunCoordinator, "gRPC in front of workers"},
     {"worker", cyllm::RunWorker, "the models of this machine over gRPC"},
+    {"workers", cyllm::RunWorkers, "list, add, drain and remove the workers of a coordinator"},
     {"pull", cyllm::RunPull, "fetch a model into the cache"},
     {"engines", cyllm::RunEngines, "list the engines"},
     {"chat", cyllm::RunChat, "talk to a running server in the terminal"},

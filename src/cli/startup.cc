@@ -100,6 +100,10 @@ TimePoint ServerProcess::WaitForStop(const ProcessSettings& process) {
          std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(process.drain_timeout));
 }
 
+TlsFiles MakeTls(const ProcessSettings& process) {
+  return {process.tls_cert, process.tls_key, process.tls_ca};
+}
+
 std::string ProcessName(const std::string& configured) {
   if (!configured.empty()) return configured;
   char host[256] = "host";

@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/settings/process.h"
 #include "cli/settings/worker.h"
+#include "inference/tls.h"
 #include "worker/worker.h"
 
 namespace cyllm {
@@ -45,6 +46,8 @@ class ServerProcess {
   // once.
   TimePoint WaitForStop(const ProcessSettings& process);
 };
+
+TlsFiles MakeTls(const ProcessSettings& process);
 
 // `configured`, or host and process id.
 std::string ProcessName(const std::string& configured);

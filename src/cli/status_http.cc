@@ -25,6 +25,8 @@ struct StatusHttp::Impl {
   }
 
   HttpResponse Answer(const HttpRequest& request) {
+    if (handler && (request.path == prefix || request.path.starts_with(prefix + "/")))
+      return handler(request);
     if (request.method != "GET" && request.method != "HEAD") return PlainError(405, "only GET and HEAD", {});
     if (request.path == "/health" || request.path == "/healthz")
       return {200, R"({"status":"ok"})", "application/json", {}};
@@ -35,6 +37,8 @@ struct StatusHttp::Impl {
   }
 
   const std::function<Snapshot()> describe;
+  std::string prefix;
+  Handler handler;
   IoPool pool{1, "status"};
   Mutex mutex;
   std::string not_ready CY_GUARDED_BY(mutex);
@@ -46,11 +50,16 @@ StatusHttp::StatusHttp(std::function<Snapshot()> describe)
 
 StatusHttp::~StatusHttp() { Stop(); }
 
+void StatusHttp::Serve(std::string prefix, Handler handler) {
+  impl_->prefix = std::move(prefix);
+  impl_->handler = std::move(handler);
+}
+
 Status StatusHttp::Start(const std::string& listen) {
   HttpServerOptions options;
   options.listen = listen;
   options.max_header_bytes = 8u << 10;
-  options.max_body_bytes = 1u << 10;
+  options.max_body_bytes = 16u << 10;
   options.max_connections = 256;
   options.idle_timeout = Millis(60'000);
   impl_->server =

@@ -1,6 +1,7 @@
 // What the coordinator and the worker say about themselves over HTTP: GET /health and /healthz (alive),
 // /ready (can answer a request), /metrics. On a thread of its own, so that it answers while everything else
-// is busy. No token: nothing here is secret, and probes carry none.
+// is busy. No token: nothing of this is secret, and probes carry none. What else is served here checks for
+// itself.
 #pragma once
 
 #include <functional>
@@ -8,6 +9,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "gateway/http/message.h"
 #include "inference/service.h"
 
 namespace cyllm {
@@ -16,6 +18,9 @@ class StatusHttp {
  public:
   // `describe` is asked for each /ready, on the thread of its own; it outlives Stop.
   explicit StatusHttp(std::function<Snapshot()> describe);
+  using Handler = std::function<HttpResponse(const HttpRequest&)>;
+  // Also answers requests to `prefix` and below it, on the same thread. Before Start.
+  void Serve(std::string prefix, Handler handler);
   ~StatusHttp();  // Stop()
 
   Status Start(const std::string& listen);   // host:port; port 0: any free one

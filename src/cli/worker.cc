@@ -20,6 +20,7 @@ std::vector<std::shared_ptr<RemoteService>> Register(const WorkerSettings& value
     options.address = address;
     options.name = name;
     options.internal_token = values.process.internal_token;
+    options.tls = MakeTls(values.process);
     options.offer = worker;
     registrations.push_back(RemoteService::Make(std::move(options), pool));
   }
@@ -41,10 +42,12 @@ int RunWorker(const Args& args) {
   const std::string name = ProcessName(values.name);
   const auto worker = Worker::Make(MakeWorkerOptions(values.models, name));
   if (!worker) return Fail(worker.error(), kExitUsage);
+  if (const Status status = CheckTls(MakeTls(values.process)); !status.ok()) return Fail(status, kExitUsage);
   IoPool pool(IoThreads(values.process, 8));
   GrpcServerOptions options;
   options.listen = values.Listen();
   options.internal_token = values.process.internal_token;
+  options.tls = MakeTls(values.process);
   options.name = name;
   options.max_prompt_chars = static_cast<size_t>(values.models.max_prompt_chars);
   GrpcServer server(options, pool, *worker, worker->get());

@@ -4,8 +4,8 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
-#include "base/mutex.h"
-#include "coordinator/routing/pick.h"
+#include "coordinator/admin.h"
+#include "coordinator/routing/router.h"
 #include "inference/fleet.h"
 #include "inference/remote_service.h"
 
@@ -18,38 +18,35 @@ constexpr Millis kControlDeadline{5'000};
 
 struct Coordinator::Impl {
   Impl(CoordinatorOptions o, IoPool& pool)
-      : options(std::move(o)), fleet(Fleet::Make(PickRoundRobin, options.max_attempts)) {
+      : options(std::move(o)),
+        fleet(Fleet::Make({.picker = MakeRouter(options.policies),
+                           .max_attempts = options.max_attempts,
+                           .queue = {.max_waiting = options.max_waiting}})),
+        workers(fleet, DialOptions(options), pool) {
     for (const std::string& address : options.workers) {
-      RemoteOptions remote;
-      remote.address = address;
-      remote.name = options.name;
-      remote.internal_token = options.internal_token;
-      auto worker = RemoteService::Make(std::move(remote), pool);
-      fleet->Add(address, worker);
-      worker->OnChange([this, raw = worker.get()] { Changed(raw); });
-      Changed(worker.get());
-      remotes.push_back(std::move(worker));
+      if (const auto added = workers.Dial(address); !added) Log()->warn("{}", added.error().message);
     }
   }
 
-  void Changed(const InferenceService* worker) {
-    fleet->Refresh(worker);
-    CountReady();
+  static std::shared_ptr<Router> MakeRouter(const std::string& policies) {
+    RouterOptions router;
+    if (const Status status = ParsePolicies(policies, &router); !status.ok())
+      Log()->error("routing policy: {}", status.message);  // the settings have checked it
+    return std::make_shared<Router>(std::move(router));
   }
 
-  void CountReady() {
-    const auto backends = fleet->backends();
-    ready.Set(
-        static_cast<double>(std::count_if(backends->begin(), backends->end(), [](const Fleet::Backend& b) {
-          return b.live ? b.service->Describe().ready : b.snapshot->ready;
-        })));
+  static RemoteOptions DialOptions(const CoordinatorOptions& options) {
+    RemoteOptions remote;
+    remote.name = options.name;
+    remote.internal_token = options.internal_token;
+    remote.tls = options.tls;
+    return remote;
   }
 
   const CoordinatorOptions options;
   const std::shared_ptr<Fleet> fleet;
-  std::vector<std::shared_ptr<RemoteService>> remotes;
+  WorkerSet workers;
   prometheus::Counter& requests = Counter("coordinator_inference_requests_total", "Requests taken in");
-  prometheus::Gauge& ready = Gauge("coordinator_workers_healthy", "Workers that can answer a request now");
 };
 
 Coordinator::Coordinator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -69,6 +66,7 @@ Snapshot Coordinator::Describe() const { return impl_->fleet->Describe(); }
 
 ControlReply Coordinator::Control(const std::string& command,
                                   const std::map<std::string, std::string>& payload) {
+  if (command == "admin") return AdminControl(*this, payload);
   if (command == "ping") return {{"status", "ok"}, {"message", "pong"}};
   if (command == "list_models") {
     std::string ids;
@@ -88,10 +86,11 @@ ControlReply Coordinator::Control(const std::string& command,
       answer["message"] = name + ": " + (message == reply.end() ? "no reason given" : message->second);
     }
   };
-  for (const auto& backend : *impl_->fleet->backends()) {
+  for (const Fleet::Row& row : impl_->fleet->table()->rows) {
+    const Fleet::Backend& backend = *row.backend;
     if (auto* local = dynamic_cast<ControlHandler*>(backend.service.get())) {
       merge(backend.name, local->Control(command, payload));
-    } else if (auto* remote = dynamic_cast<RemoteService*>(backend.service.get())) {
+    } else if (const auto remote = impl_->workers.Connection(backend.service.get())) {
       if (remote->state() == RemoteState::kDown) continue;
       const auto reply = remote->Control(command, payload, deadline);
       merge(backend.name,
@@ -110,41 +109,41 @@ HealthReply Coordinator::Health() {
   const Snapshot snapshot = Describe();
   HealthReply health;
   health.healthy = snapshot.ready;
-  const auto backends = impl_->fleet->backends();
-  health.metrics["workers"] = std::to_string(backends->size());
-  health.metrics["workers_healthy"] = std::to_string(static_cast<int>(impl_->ready.Value()));
+  const auto workers = impl_->workers.List();
+  health.metrics["workers"] = std::to_string(workers.size());
+  health.metrics["workers_healthy"] = std::to_string(std::ranges::count_if(workers, &WorkerStatus::healthy));
   health.metrics["requests_inflight"] = std::to_string(snapshot.load.running);
-  if (backends->empty()) health.metrics["error"] = "worker_not_configured";
+  health.metrics["requests_waiting"] = std::to_string(snapshot.load.waiting);
+  if (workers.empty()) health.metrics["error"] = "worker_not_configured";
   return health;
 }
 
+WorkerSet& Coordinator::workers() { return impl_->workers; }
+
+const CoordinatorOptions& Coordinator::options() const { return impl_->options; }
+
 void Coordinator::AddWorker(const std::string& name, std::shared_ptr<InferenceService> worker) {
-  impl_->fleet->Add(name, std::move(worker), /*live=*/true);
-  impl_->CountReady();
+  impl_->workers.Add(name, std::move(worker), /*local=*/true);
 }
 
 void Coordinator::RemoveWorker(const std::shared_ptr<InferenceService>& worker) {
-  impl_->fleet->Remove(worker.get());
-  impl_->CountReady();
+  impl_->workers.Forget(worker.get());
 }
 
 AttachListener Coordinator::Listener() {
   AttachListener listener;
   listener.on_attached = [this](const AttachedPeer& peer) {
     Log()->info("worker '{}' registered", peer.name);
-    impl_->fleet->Add(peer.name, peer.service);
-    impl_->CountReady();
+    impl_->workers.Add(peer.name, peer.service, /*local=*/false);
   };
-  listener.on_changed = [this](const AttachedPeer& peer) { impl_->Changed(peer.service.get()); };
+  listener.on_changed = [this](const AttachedPeer& peer) { impl_->workers.Changed(peer.service.get()); };
   listener.on_gone = [this](const AttachedPeer& peer) {
     Log()->warn("a registered worker went away");
-    RemoveWorker(peer.service);
+    impl_->workers.Forget(peer.service.get());
   };
   return listener;
 }
 
-void Coordinator::Close() {
-  for (auto& remote : impl_->remotes) remote->Close();
-}
+void Coordinator::Close() { impl_->workers.Close(); }
 
 }  // namespace cyllm

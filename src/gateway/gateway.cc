@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "async/signal.h"
 #include "base/log.h"
 #include "base/utf8.h"
 #include "gateway/access/tokens.h"
@@ -10,6 +11,7 @@
 #include "gateway/http/server.h"
 #include "gateway/inference_call.h"
 #include "gateway/routes.h"
+#include "inference/prefix_hash.h"
 
 namespace cyllm {
 
@@ -53,6 +55,7 @@ struct Gateway::Impl {
       : options(std::move(o)),
         service(std::move(s)),
         tokens(options.api_tokens),
+        admin_key({options.admin_key}),
         server(HttpOptions(options), pool, [this](HttpExchange& exchange) { return Handle(exchange); }) {}
 
   static HttpServerOptions HttpOptions(const GatewayOptions& o) {
@@ -77,7 +80,9 @@ struct Gateway::Impl {
     const Route* route = FindRoute(request.path, rest);
     CallOutcome outcome;
     std::string model;
-    if (std::optional<HttpResponse> refusal = Refusal(request, route)) {
+    if (options.admin && (request.path == "/workers" || request.path.starts_with("/workers/"))) {
+      co_await Respond(exchange, co_await Admin(exchange.home(), request), outcome);
+    } else if (std::optional<HttpResponse> refusal = Refusal(request, route)) {
       co_await Respond(exchange, std::move(*refusal), outcome);
     } else if (route->reply) {
       co_await Respond(exchange, route->reply({request, PercentDecoded(rest), *service, draining}), outcome);
@@ -85,6 +90,23 @@ struct Gateway::Impl {
       outcome = co_await Inference(exchange, request, *route, model);
     }
     Count(request, route, model, outcome, Clock::now() - start);
+  }
+
+  Task<HttpResponse> Admin(Executor home, const HttpRequest& request) {
+    if (!admin_key.Allows(TokenOf(request.Header("Authorization"), request.Header("X-Api-Key"))))
+      co_return HttpResponse{401, R"({"error":{"message":"a valid admin key is needed"}})"};
+    struct Answer {
+      explicit Answer(Executor home) : done(std::move(home)) {}
+      Signal done;
+      HttpResponse response;
+    };
+    auto answer = std::make_shared<Answer>(std::move(home));
+    Post(admin_pool.At(0), [answer, request, ask = options.admin] {
+      answer->response = ask(request);
+      answer->done.Notify();
+    });
+    co_await answer->done.Wait();
+    co_return std::move(answer->response);
   }
 
   static Task<> Respond(HttpExchange& exchange, HttpResponse response, CallOutcome& outcome) {
@@ -126,6 +148,15 @@ struct Gateway::Impl {
            tokens.Allows(TokenOf(request.Header("Authorization"), request.Header("X-Api-Key")));
   }
 
+  // What the caller says of its place: the worker it would like, and whom to stay with (else: its key).
+  static void PutRouting(const HttpRequest& request, RequestFacts& facts) {
+    constexpr size_t kLongest = 256;
+    facts.worker_hint = std::string(request.Header("x-cy-worker").substr(0, kLongest));
+    std::string_view key = request.Header("x-cy-affinity");
+    if (key.empty()) key = TokenOf(request.Header("Authorization"), request.Header("X-Api-Key"));
+    facts.affinity = key.empty() ? 0 : Hash64(key);
+  }
+
   Task<CallOutcome> Inference(HttpExchange& exchange, HttpRequest& request, const Route& route,
                               std::string& model) {
     CallOutcome outcome;
@@ -142,6 +173,7 @@ struct Gateway::Impl {
     context.request_id = request.id;
     context.traceparent = std::string(request.Header("traceparent"));
     context.tracestate = std::string(request.Header("tracestate"));
+    for (Request& one : call->requests) PutRouting(request, one.facts);
     request.body = {};
     InferenceCall run(options, *service, exchange, *route.dialect);
     metrics.running.Increment();
@@ -179,13 +211,15 @@ struct Gateway::Impl {
       line += fmt::format(", model {}, {}+{} tokens", JsonEscape(std::string_view(model).substr(0, 100)),
                           outcome.totals.prompt_tokens, outcome.totals.completion_tokens);
     }
+    if (const std::string route = outcome.route.Text(); !route.empty()) line += ", " + route;
     if (!outcome.end.ok()) line += ": " + Loggable(outcome.end);
     Log()->log(level, "{}", line);
   }
 
   const GatewayOptions options;
   const std::shared_ptr<InferenceService> service;
-  const TokenSet tokens;
+  const TokenSet tokens, admin_key;
+  IoPool admin_pool{1, "admin"};
   GatewayMetrics metrics;
   std::atomic<bool> draining{false};
   HttpServer server;

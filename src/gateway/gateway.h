@@ -10,6 +10,7 @@
 
 #include "async/io_pool.h"
 #include "base/status.h"
+#include "gateway/http/message.h"
 #include "inference/service.h"
 
 namespace cyllm {
@@ -29,6 +30,10 @@ struct GatewayOptions {
   std::chrono::milliseconds header_commit{10'000};       // after so long without `accepted`: 200 and pings
   std::chrono::milliseconds sse_ping{10'000};            // 0: off
   uint32_t max_choices = 16;                             // cap of `n`
+  // Answers /workers and what lies below it, for who shows `admin_key`; may block, runs on a thread of its
+  // own. Null: there is no such path.
+  std::function<HttpResponse(const HttpRequest&)> admin;
+  std::string admin_key;
 };
 
 class Gateway {

@@ -74,6 +74,7 @@ Task<bool> InferenceCall::Pull(Batch& events, TimePoint wake_at) {
   switch (next.what) {
     case NextResult::What::kEvents:
       SeeFirst(next.events);
+      outcome_.route.See(next.events);
       events = std::move(next.events);
       co_return true;
     case NextResult::What::kEnd:
@@ -96,8 +97,14 @@ void InferenceCall::SeeFirst(const Batch& events) {
   }
 }
 
+void InferenceCall::AddRoute(HttpResponse& response) const {
+  if (std::string text = outcome_.route.Text(); !text.empty())
+    response.headers.emplace_back(kRouteHeader, std::move(text));
+}
+
 Task<> InferenceCall::Refuse() {
   HttpResponse response = ToResponse(dialect::FromStatus(outcome_.end), dialect_, exchange_.request().id);
+  AddRoute(response);
   outcome_.http = response.status;
   exchange_.OnHangup(nullptr);
   if (!co_await exchange_.Respond(std::move(response))) gone_ = true;
@@ -118,6 +125,7 @@ Task<> InferenceCall::RunWhole(dialect::Writer& writer) {
   outcome_.http = 200;
   writer.End(response.body);
   AddHeaders(dialect_, exchange_.request().id, response);
+  AddRoute(response);
   exchange_.OnHangup(nullptr);  // a client that closes after the answer has not gone away
   if (!co_await exchange_.Respond(std::move(response))) gone_ = true;
 }
@@ -144,6 +152,7 @@ Task<> InferenceCall::RunStream(dialect::Writer& writer) {
   head.content_type = dialect_.stream_type;
   head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
   AddHeaders(dialect_, exchange_.request().id, head);
+  AddRoute(head);
   writer.Start(head.body);
   for (const Event& event : events) writer.Write(event, head.body);
   outcome_.http = 200;

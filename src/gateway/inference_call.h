@@ -8,6 +8,7 @@
 #include "gateway/dialects/common/dialect.h"
 #include "gateway/gateway.h"
 #include "gateway/http/server.h"
+#include "gateway/route_receipt.h"
 #include "inference/service.h"
 
 namespace cyllm {
@@ -18,6 +19,7 @@ struct CallOutcome {
   Status end;    // CANCELLED: the client left
   dialect::Totals totals;
   double ttft_s = -1;  // negative: no token was sent
+  RouteNote route;
 };
 
 // The handler of one exchange; used on its home only, lives as long as Run.
@@ -34,6 +36,7 @@ class InferenceCall {
   // The next batch, or none when it became `wake_at`; false: the call is over (outcome_.end says how).
   Task<bool> Pull(Batch& events, TimePoint wake_at);
   Task<> Refuse();
+  void AddRoute(HttpResponse& response) const;
   void SeeFirst(const Batch& events);
 
   const GatewayOptions& options_;

@@ -4,140 +4,118 @@
 #include <map>
 
 #include "base/log.h"
+#include "inference/fleet_stream.h"
+#include "inference/prefix_hash.h"
 
 namespace cyllm {
 
-// One request on its way through the fleet.
-class RetryStream final : public EventSource {
- public:
-  RetryStream(std::shared_ptr<Fleet> fleet, Request request, Context context)
-      : fleet_(std::move(fleet)), request_(std::move(request)), context_(std::move(context)) {}
+Fleet::Backend::Backend(std::string n, std::shared_ptr<InferenceService> s, bool l, uint32_t number)
+    : name(std::move(n)), service(std::move(s)), live(l), slot(number), id(IdOfName(name)) {}
 
-  Task<NextResult> Next(TimePoint wake_at) override {
-    while (true) {
-      if (!inner_ && !ended_) Start();
-      if (!inner_) {
-        NextResult result;
-        result.end = end_;
-        co_return result;
-      }
-      NextResult next = co_await inner_->Next(wake_at);
-      switch (next.what) {
-        case NextResult::What::kTimeout:
-          co_return next;
-        case NextResult::What::kEvents:
-          Note(next.events);
-          co_return next;
-        case NextResult::What::kEnd:
-          inner_.reset();
-          end_ = std::move(next.end);
-          // All that was asked for has come: how the connection ended is nobody's concern.
-          if (finished_ >= request_.facts.choices) end_ = Status::Ok();
-          ended_ = end_.ok() || delivered_ || !end_.retryable || attempts_ >= fleet_->max_attempts_ ||
-                   Clock::now() >= context_.deadline;
-          if (!ended_) {
-            Log()->info("{} failed on {} before its first token, trying another: {}", context_.request_id,
-                        tried_.back(), end_.ToString());
-          }
-      }
-    }
-  }
+uint64_t Fleet::IdOfName(const std::string& name) { return Hash64(name); }
 
-  void Wake() override {
-    if (inner_) inner_->Wake();
-  }
+Fleet::Fleet(FleetOptions options)
+    : options_(std::move(options)), queue_(options_.queue), table_(std::make_shared<const Table>()) {}
 
- private:
-  void Start() {
-    const Fleet::Backends backends = fleet_->backends();
-    std::vector<Snapshot> described;
-    described.reserve(backends->size());  // views point into it
-    std::vector<BackendView> views;
-    views.reserve(backends->size());
-    for (const Fleet::Backend& backend : *backends) {
-      const bool tried = std::find(tried_.begin(), tried_.end(), backend.name) != tried_.end();
-      if (backend.live) described.push_back(backend.service->Describe());
-      views.push_back({backend.name, backend.live ? described.back() : *backend.snapshot, tried});
-    }
-    const Decision decision =
-        fleet_->policy_(request_.facts, views, fleet_->turn_.fetch_add(1, std::memory_order_relaxed));
-    if (decision.index < 0) {
-      ended_ = true;
-      if (end_.ok()) end_ = decision.refusal;  // else: what the last one that was tried said
-      return;
-    }
-    const Fleet::Backend& backend = (*backends)[static_cast<size_t>(decision.index)];
-    tried_.push_back(backend.name);
-    ++attempts_;
-    Log()->debug("{} goes to {}: {}", context_.request_id, backend.name, decision.reason);
-    inner_ = backend.service->Infer(request_, context_);
-  }
-
-  void Note(const Batch& events) {
-    for (const Event& event : events) {
-      const bool finished = std::holds_alternative<Finished>(event);
-      finished_ += finished;
-      delivered_ |= finished || IsDelta(event);
-    }
-  }
-
-  const std::shared_ptr<Fleet> fleet_;
-  const Request request_;
-  const Context context_;
-  EventStream inner_;
-  std::vector<std::string> tried_;
-  uint32_t attempts_ = 0;
-  uint32_t finished_ = 0;  // choices
-  bool delivered_ = false, ended_ = false;
-  Status end_;
-};
-
-Fleet::Fleet(Policy policy, uint32_t max_attempts)
-    : policy_(std::move(policy)),
-      max_attempts_(max_attempts),
-      backends_(std::make_shared<std::vector<Backend>>()) {}
-
-std::shared_ptr<Fleet> Fleet::Make(Policy policy, uint32_t max_attempts) {
-  return std::shared_ptr<Fleet>(new Fleet(std::move(policy), max_attempts));
+std::shared_ptr<Fleet> Fleet::Make(FleetOptions options) {
+  return std::shared_ptr<Fleet>(new Fleet(std::move(options)));
 }
 
-void Fleet::Change(const std::function<void(std::vector<Backend>&)>& f) {
+std::shared_ptr<const Fleet::Table> Fleet::table() const {
   MutexLock lock(mutex_);
-  auto copy = std::make_shared<std::vector<Backend>>(*backends_);
-  f(*copy);
-  backends_ = std::move(copy);
+  return table_;
+}
+
+std::shared_ptr<const Fleet::Table> Fleet::Index(std::vector<Row> rows) {
+  auto table = std::make_shared<Table>();
+  for (uint32_t i = 0; i < rows.size(); ++i) {
+    if (rows[i].backend->live) {
+      table->live.push_back(i);
+    } else if (rows[i].snapshot->models.empty()) {
+      table->silent.push_back(i);
+    } else {
+      for (const ModelInfo& model : rows[i].snapshot->models) table->by_model[model.id].push_back(i);
+    }
+  }
+  table->rows = std::move(rows);
+  return table;
+}
+
+void Fleet::Change(const std::function<void(std::vector<Row>&)>& f) {
+  {
+    MutexLock lock(mutex_);
+    std::vector<Row> rows = table_->rows;
+    f(rows);
+    table_ = Index(std::move(rows));
+  }
+  queue_.WakeAll();
 }
 
 void Fleet::Add(std::string name, std::shared_ptr<InferenceService> service, bool live) {
   auto snapshot = std::make_shared<const Snapshot>(service->Describe());
-  Change([&](std::vector<Backend>& backends) {
-    backends.push_back({std::move(name), std::move(service), std::move(snapshot), live});
-  });
+  auto backend = std::make_shared<Backend>(std::move(name), std::move(service), live, next_slot_++);
+  Change([&](std::vector<Row>& rows) { rows.push_back({std::move(backend), std::move(snapshot)}); });
 }
 
 void Fleet::Remove(const InferenceService* service) {
-  Change([&](std::vector<Backend>& backends) {
-    std::erase_if(backends, [&](const Backend& backend) { return backend.service.get() == service; });
+  Change([&](std::vector<Row>& rows) {
+    std::erase_if(rows, [&](const Row& row) { return row.backend->service.get() == service; });
   });
 }
 
 void Fleet::Refresh(const InferenceService* service) {
-  auto snapshot = std::make_shared<const Snapshot>(service->Describe());
-  Change([&](std::vector<Backend>& backends) {
-    for (Backend& backend : backends) {
-      if (backend.service.get() == service) backend.snapshot = snapshot;
-    }
+  const std::shared_ptr<const Table> table = this->table();
+  const auto row =
+      std::ranges::find_if(table->rows, [&](const Row& r) { return r.backend->service.get() == service; });
+  if (row == table->rows.end()) return;
+  Snapshot snapshot = service->Describe();
+  Backend& backend = *row->backend;
+  const uint32_t load = snapshot.load.running + snapshot.load.waiting;
+  const bool relieved = load < backend.reported.exchange(load);
+  backend.capacity = snapshot.load.max_running;
+  backend.steps = snapshot.load.steps;
+  if (relieved && backend.full_until.exchange(0) != 0) queue_.WakeAll();
+  snapshot.load = row->snapshot->load;
+  if (snapshot == *row->snapshot) return;  // only the load has changed: the table stays
+  auto fresh = std::make_shared<const Snapshot>(std::move(snapshot));
+  Change([&](std::vector<Row>& rows) {
+    for (Row& r : rows)
+      if (r.backend->service.get() == service) r.snapshot = fresh;
   });
-}
-
-Fleet::Backends Fleet::backends() const {
-  MutexLock lock(mutex_);
-  return backends_;
 }
 
 EventStream Fleet::Infer(Request request, Context context) {
   if (request.facts.model.empty()) request.facts.model = "default";
-  return std::make_unique<RetryStream>(shared_from_this(), std::move(request), std::move(context));
+  return std::make_unique<FleetStream>(shared_from_this(), std::move(request), std::move(context));
+}
+
+void Fleet::Check(TimePoint now) {
+  for (const Row& row : table()->rows) {
+    Backend& backend = *row.backend;
+    if (backend.streams.size() == 0) continue;
+    Status why;
+    {
+      MutexLock lock(backend.mutex);
+      const uint64_t steps = backend.steps;
+      if (steps != backend.seen_steps || backend.reported == 0 || steps == 0 ||
+          backend.steps_moved == TimePoint::min()) {
+        backend.seen_steps = steps;
+        backend.steps_moved = now;
+      } else if (now - backend.steps_moved >= options_.engine_stall) {
+        why = Unavailable("the engine stands still", "engine_stalled");
+        backend.breaker.Trip(now);
+        backend.suspect = true;
+        backend.steps_moved = now;
+      }
+    }
+    const bool gone = !row.snapshot->ready && row.snapshot->models.empty() &&
+                      row.snapshot->not_ready_reasons == std::vector<std::string>{"not connected"};
+    if (gone && now - backend.streams.last_progress() >= options_.lost_silence)
+      why = Unavailable("the connection was lost", "connection_lost");
+    if (why.ok()) continue;
+    Log()->warn("{}: {}: its {} requests move", backend.name, why.message, backend.streams.size());
+    backend.streams.EndAll(why);
+  }
 }
 
 Snapshot Fleet::Describe() const {
@@ -156,70 +134,36 @@ Snapshot Fleet::Describe() const {
     return 0;
   };
   Snapshot fleet;
-  std::map<std::string, ModelInfo> models;
+  std::map<std::string, const ModelInfo*> models;
   std::map<std::string, int> reasons;  // without names: they are addresses, and clients read this
-  const Backends backends = this->backends();
-  for (const Backend& backend : *backends) {
-    const Snapshot snapshot = backend.live ? backend.service->Describe() : *backend.snapshot;
-    if (!snapshot.ready) {
-      for (const std::string& reason : snapshot.not_ready_reasons) ++reasons[reason];
+  std::vector<std::shared_ptr<const Snapshot>> alive;
+  for (const Row& row : table()->rows) {
+    const Backend& backend = *row.backend;
+    std::shared_ptr<const Snapshot> snapshot = row.snapshot;
+    if (backend.live) snapshot = std::make_shared<const Snapshot>(backend.service->Describe());
+    if (!snapshot->ready || backend.draining) {
+      for (const std::string& reason : snapshot->not_ready_reasons) ++reasons[reason];
+      if (backend.draining) ++reasons["draining"];
       continue;
     }
     fleet.ready = true;
-    fleet.load.running += snapshot.load.running;
-    fleet.load.waiting += snapshot.load.waiting;
-    fleet.load.max_running += snapshot.load.max_running;
-    for (const ModelInfo& model : snapshot.models) {
-      const auto [it, is_new] = models.try_emplace(model.id, model);
-      if (!is_new && rank(model.state) > rank(it->second.state)) it->second = model;
+    fleet.load.running +=
+        backend.live ? snapshot->load.running + snapshot->load.waiting : backend.reported.load();
+    fleet.load.max_running += backend.live ? snapshot->load.max_running : backend.capacity.load();
+    for (const ModelInfo& model : snapshot->models) {
+      const auto [it, is_new] = models.try_emplace(model.id, &model);
+      if (!is_new && rank(model.state) > rank(it->second->state)) it->second = &model;
     }
+    alive.push_back(std::move(snapshot));
   }
-  for (auto& [id, model] : models) fleet.models.push_back(std::move(model));
+  fleet.load.waiting = static_cast<uint32_t>(queue_.waiting());
+  for (const auto& [id, model] : models) fleet.models.push_back(*model);
   if (fleet.ready) return fleet;
   for (const auto& [reason, count] : reasons)
     fleet.not_ready_reasons.push_back(count == 1 ? reason
                                                  : reason + " (" + std::to_string(count) + " times)");
   if (reasons.empty()) fleet.not_ready_reasons = {"no worker is connected"};
   return fleet;
-}
-
-bool Suits(const RequestFacts& facts, const BackendView& view) {
-  if (!view.snapshot.ready || view.tried) return false;
-  const ResumeState& resume = facts.resume;
-  if (view.snapshot.models.empty())
-    return resume.digest.empty();  // an old peer that does not list its models
-  const ModelInfo* model = view.snapshot.Find(facts.model);
-  if (!model || model->state == ModelState::kFailed) return false;
-  if (!resume.choices.empty() && !(model->capabilities & kCapResume)) return false;
-  return resume.digest.empty() || model->digest.empty() || model->digest == resume.digest;
-}
-
-bool Avoided(const RequestFacts& facts, const BackendView& view) {
-  return std::ranges::any_of(facts.avoid_workers, [&](const std::string& name) {
-    return name == view.name || name == view.snapshot.name;
-  });
-}
-
-Status Refusal(const RequestFacts& facts, std::span<const BackendView> views) {
-  bool anybody = false, model_known = false;
-  for (const BackendView& view : views) {
-    anybody |= view.snapshot.ready;
-    model_known |= view.snapshot.ready && (view.snapshot.models.empty() || view.snapshot.Find(facts.model));
-  }
-  if (!anybody) return Unavailable("no worker is available", "no_worker");
-  if (model_known) return Unavailable("no worker can take the request now", "no_worker");
-  return MakeStatus(Code::kNotFound, "Model '" + facts.model + "' not found in registry", "model_not_found",
-                    "model");
-}
-
-Decision PickFirst(const RequestFacts& facts, std::span<const BackendView> views, uint64_t) {
-  for (const bool avoided : {false, true}) {
-    for (size_t i = 0; i < views.size(); ++i) {
-      if (Suits(facts, views[i]) && Avoided(facts, views[i]) == avoided)
-        return {static_cast<int>(i), "first that is ready", {}};
-    }
-  }
-  return {-1, "nobody", Refusal(facts, views)};
 }
 
 }  // namespace cyllm

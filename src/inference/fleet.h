@@ -1,5 +1,9 @@
 // Several services as one: each request is given to one of them, chosen by a policy; what fails before its
-// first delta is tried on another. The coordinator over its workers, the gateway over its coordinators.
+// first delta is tried on another; what finds all of them overloaded waits its turn. The coordinator over its
+// workers, the gateway over its coordinators. Queue, Retry and Pick of the design are here.
+//
+// A pick sees a table that is made anew only when backends or their models change; loads are single numbers
+// that each report sets. Nothing is copied per request but a few words per candidate.
 #pragma once
 
 #include <atomic>
@@ -7,33 +11,82 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/mutex.h"
+#include "inference/breaker.h"
 #include "inference/service.h"
+#include "inference/stream_group.h"
+#include "inference/wait_queue.h"
 
 namespace cyllm {
 
-// What a policy sees of one backend.
-struct BackendView {
-  const std::string& name;
-  const Snapshot& snapshot;
-  bool tried = false;  // this request has already failed there
+// What a policy sees of one backend that could take the request.
+struct WorkerView {
+  uint32_t index = 0;     // into the fleet's table
+  uint32_t slot = 0;      // of this registration; never reused
+  uint64_t id = 0;        // hash of the name: the same in every replica
+  uint32_t load = 0;      // requests running or waiting there: as reported, or ours where that is more
+  uint32_t capacity = 0;  // run together; 0: not known
 };
 
 struct Decision {
-  int index = -1;      // into the views; -1: nobody
-  std::string reason;  // why, for logs and headers
-  Status refusal;      // with -1: what the client is told
+  size_t chosen = 0;        // into the candidates
+  const char* policy = "";  // static: for the route receipt
+  float prefix_hit = 0;     // share of the prompt expected to be there
 };
 
-// A pure function of the request's facts and the fleet's state; `turn` counts the requests, for policies that
-// take turns.
-using Policy = std::function<Decision(const RequestFacts&, std::span<const BackendView>, uint64_t turn)>;
+// The policy of a fleet. Thread-safe. Candidates are never empty; `turn` counts the requests.
+class Picker {
+ public:
+  virtual ~Picker() = default;
+  virtual Decision Pick(const RequestFacts& facts, std::span<const WorkerView> candidates, uint64_t turn) = 0;
+};
+
+struct FleetOptions {
+  std::shared_ptr<Picker> picker;  // null: the first in the order they were added
+  uint32_t max_attempts = 3;       // per request, before its first delta
+  BreakerOptions breaker;
+  WaitQueueOptions queue;
+  Millis engine_stall{60'000};  // requests run, and the engine's steps stand still: it hangs
+  Millis lost_silence{5'000};   // streams of a backend that is gone, without an event: they are lost
+};
 
 class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet> {
  public:
-  static std::shared_ptr<Fleet> Make(Policy policy, uint32_t max_attempts);
+  // One backend; what is not const is thread-safe by itself.
+  struct Backend {
+    Backend(std::string n, std::shared_ptr<InferenceService> s, bool l, uint32_t number);
+    const std::string name;
+    const std::shared_ptr<InferenceService> service;
+    const bool live;  // described anew for every request
+    const uint32_t slot;
+    const uint64_t id;
+    std::atomic<uint32_t> reported{0}, capacity{0}, inflight{0};
+    std::atomic<uint64_t> steps{0};
+    std::atomic<bool> draining{false};
+    std::atomic<int64_t> full_until{0};  // it said `overloaded`: Clock ticks
+    std::atomic<uint64_t> served{0}, failed{0};
+    StreamGroup streams;
+    Mutex mutex;
+    Breaker breaker CY_GUARDED_BY(mutex);
+    std::atomic<bool> suspect{false};              // the breaker is not closed: ask it
+    uint64_t seen_steps CY_GUARDED_BY(mutex) = 0;  // for Check
+    TimePoint steps_moved CY_GUARDED_BY(mutex) = TimePoint::min();
+  };
+  struct Row {
+    std::shared_ptr<Backend> backend;
+    std::shared_ptr<const Snapshot> snapshot;  // loads apart: those are in the backend
+  };
+  struct Table {
+    std::vector<Row> rows;
+    std::unordered_map<std::string, std::vector<uint32_t>> by_model;  // that have it, failed or not
+    std::vector<uint32_t> live, silent;  // described anew; old peers that do not list their models
+  };
+
+  static std::shared_ptr<Fleet> Make(FleetOptions options);
+  static uint64_t IdOfName(const std::string& name);  // Backend::id
 
   // A backend whose changes are told by Refresh; with `live`, it is described anew for every request instead.
   void Add(std::string name, std::shared_ptr<InferenceService> service, bool live = false);
@@ -44,35 +97,36 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
   // Models of all, sorted, best state each; loads added up; ready when one is.
   Snapshot Describe() const override;
 
-  struct Backend {
-    std::string name;
-    std::shared_ptr<InferenceService> service;
-    std::shared_ptr<const Snapshot> snapshot;
-    bool live = false;
-  };
-  using Backends = std::shared_ptr<const std::vector<Backend>>;
-  Backends backends() const;  // an immutable picture
+  // To be called about twice a second: ends the streams of backends whose engine hangs, or that are gone
+  // without a word (old peers).
+  void Check(TimePoint now);
+
+  std::shared_ptr<const Table> table() const;  // an immutable picture
+  const WaitQueue& queue() const { return queue_; }
 
  private:
-  friend class RetryStream;
-  Fleet(Policy policy, uint32_t max_attempts);
-  void Change(const std::function<void(std::vector<Backend>&)>& f);
+  friend class FleetStream;
+  explicit Fleet(FleetOptions options);
+  void Change(const std::function<void(std::vector<Row>&)>& f);
+  static std::shared_ptr<const Table> Index(std::vector<Row> rows);
 
-  const Policy policy_;
-  const uint32_t max_attempts_;
+  const FleetOptions options_;
+  WaitQueue queue_;
   std::atomic<uint64_t> turn_{0};
+  std::atomic<uint32_t> next_slot_{1};
   mutable Mutex mutex_;
-  Backends backends_ CY_GUARDED_BY(mutex_);
+  std::shared_ptr<const Table> table_ CY_GUARDED_BY(mutex_);
 };
 
-// The first ready backend in the order they were added that has the model: a primary and its stand-ins.
-Decision PickFirst(const RequestFacts& facts, std::span<const BackendView> views, uint64_t turn);
+// What a request wants of the fleet, row by row.
+struct Candidates {
+  std::vector<WorkerView> views;  // of the best class that is not empty
+  bool all_full = false;          // none, but some that suit are overloaded now
+  Status refusal;                 // with none at all: what the client is told
+};
 
-// What policies share: may this backend take this request?
-bool Suits(const RequestFacts& facts, const BackendView& view);
-// It has just failed this request in an earlier attempt: only where nobody else can.
-bool Avoided(const RequestFacts& facts, const BackendView& view);
-// What to say when none does: 404 when nobody who answers has the model, else 503 with the reason.
-Status Refusal(const RequestFacts& facts, std::span<const BackendView> views);
+// `tried`: slots where this request has failed already.
+Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts,
+                          std::span<const uint32_t> tried, TimePoint now);
 
 }  // namespace cyllm

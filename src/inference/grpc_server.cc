@@ -343,7 +343,7 @@ Status GrpcServer::Start() {
       impl_->socket_paths.push_back(path);
       address = "unix:" + path;
     }
-    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &bound[i]);
+    builder.AddListeningPort(address, MakeServerCredentials(impl_->options.tls, address), &bound[i]);
   }
   builder.RegisterService(&impl_->inference);
   builder.RegisterService(&impl_->session_service);

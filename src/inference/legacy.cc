@@ -101,6 +101,7 @@ Result<std::pair<Request, Context>> GetRequest(pb::StreamPredictRequest in, size
   request.facts.adapter = in.adapter();
   request.facts.priority = in.priority();
   request.facts.tenant = in.metadata().tenant();
+  request.facts.worker_hint = in.worker_hint();
   request.facts.needs = kCapChat;
   request.facts.prompt_tokens_estimate = static_cast<uint32_t>(in.prompt().size() / 4 + 1);
   PayloadParts parts;

@@ -34,7 +34,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const RemoteOptions& options) {
   args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(options.backoff_max.count()));
   std::string address = options.address;
   if (address.starts_with("unix://")) address = "unix:" + address.substr(7);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), args);
+  return grpc::CreateCustomChannel(address, MakeChannelCredentials(options.tls, address), args);
 }
 
 void Prepare(grpc::ClientContext& context, const std::string& token, TimePoint deadline) {

@@ -10,6 +10,7 @@
 #include "async/io_pool.h"
 #include "inference/grpc_server.h"
 #include "inference/service.h"
+#include "inference/tls.h"
 
 namespace cyllm {
 
@@ -17,12 +18,13 @@ struct RemoteOptions {
   std::string address;         // "host:port", "unix:/path" or "unix:///path"
   std::string name;            // of this process, said in Hello
   std::string internal_token;  // sent as `authorization: Bearer ...`; empty: none
+  TlsFiles tls;
   size_t max_message_bytes = 100u << 20;
   std::chrono::milliseconds connect_timeout{5'000};  // of the first answer to Attach
   std::chrono::milliseconds backoff_min{50};
   std::chrono::milliseconds backoff_max{2'000};
   std::chrono::milliseconds heartbeat{1'000};      // sent this often ...
-  std::chrono::milliseconds silence_limit{5'000};  // ... and a session silent for so long is dead
+  std::chrono::milliseconds silence_limit{4'000};  // ... and a session silent for so long is dead
   // When set, the dialled side is offered this service too (worker -> coordinator registration).
   std::shared_ptr<InferenceService> offer;
 };

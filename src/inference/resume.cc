@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "inference/delivered.h"
+#include "inference/prefix_hash.h"
 
 namespace cyllm {
 namespace {
@@ -271,7 +272,11 @@ Resume::Resume(std::shared_ptr<InferenceService> inner, ResumeOptions options)
     : inner_(std::move(inner)), options_(std::make_shared<const ResumeOptions>(std::move(options))) {}
 
 EventStream Resume::Infer(Request request, Context context) {
-  if (!request.facts.seed) request.facts.seed = options_->seed ? options_->seed() : RandomSeed();
+  RequestFacts& facts = request.facts;
+  if (!facts.seed) facts.seed = options_->seed ? options_->seed() : RandomSeed();
+  if (facts.prefix_hashes.empty()) {
+    if (const auto parts = request.payload->parts()) facts.prefix_hashes = PrefixHashes(facts, **parts);
+  }
   return std::make_unique<ResumeStream>(inner_, options_, std::move(request), std::move(context));
 }
 

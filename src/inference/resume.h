@@ -6,7 +6,8 @@
 // Finished; before Accepted, a lost connection. The same request is submitted again with the token ids and
 // offsets that were delivered, a new epoch and the worker to avoid. If tokens were delivered, only a worker
 // with an equal digest may go on, and only where the first one said `resumable`; else the client gets the
-// error. Attempts without progress are bounded in number and time; a request that takes down every worker it
+// error. What must be the same in every attempt, and is computed once, is fixed here: seed and prefix hashes.
+// Attempts without progress are bounded in number and time; a request that takes down every worker it
 // meets is given up after `max_losses` of them.
 #pragma once
 

@@ -38,7 +38,7 @@ struct SessionOptions {
   uint32_t max_requests = 4096;              // of the peer, running at once; more are refused as overloaded
   uint32_t credit = 256;                     // deltas a submitted request may have under way
   Millis heartbeat{1'000};
-  Millis silence_limit{5'000};  // without any message from the peer: dead
+  Millis silence_limit{4'000};  // without any message from the peer: dead
   // Called on some thread, without locks: after the peer's Hello, and whenever its snapshot changed.
   std::function<void()> on_peer;
   // Called once, when the session is over.

@@ -71,7 +71,7 @@ TEST_F(WorkerTest, LoadsOnFirstUseWithProgress) {
   ASSERT_TRUE(std::holds_alternative<Progress>(got.events.front()));
   EXPECT_EQ(std::get<Progress>(got.events.front()).phase, Progress::Phase::kLoading);
   EXPECT_EQ(worker->Describe().Find("m")->state, ModelState::kReady);
-  EXPECT_EQ(worker->Describe().Find("m")->digest, "echo-1");
+  EXPECT_TRUE(worker->Describe().Find("m")->digest.starts_with("echo-"));
   const Collected again = Run(Ask(*worker, "m"));
   EXPECT_TRUE(std::holds_alternative<Accepted>(again.events.front()));
 }

@@ -62,6 +62,7 @@ Result<int> Fetch(const HttpCall& call, const HttpSink& sink, const std::functio
     curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(call.json.size()));
     curl_easy_setopt(c, CURLOPT_POSTFIELDS, call.json.c_str());
   }
+  if (!call.method.empty()) curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, call.method.c_str());
   const CURLcode code = curl_easy_perform(c);
   if (transfer.stopped) return Err(MakeStatus(Code::kCancelled, "stopped"));
   if (code != CURLE_OK) {

@@ -15,6 +15,7 @@ struct HttpCall {
   std::string url;
   std::string bearer;                    // sent as `Authorization: Bearer ...`; empty: none
   std::string json;                      // posted; empty: GET
+  std::string method;                    // another one than that; empty: as `json` says
   std::chrono::milliseconds timeout{0};  // of the whole call; 0: none
 };
 

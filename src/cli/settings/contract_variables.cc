@@ -13,9 +13,6 @@ constexpr Verdict kElsewhere = Verdict::kElsewhere;
 constexpr Verdict kIgnored = Verdict::kIgnored;
 constexpr Verdict kRefused = Verdict::kRefused;
 
-constexpr std::string_view kNoTls =
-    "this release has no TLS: leave it to a proxy, or keep the connection on one machine or in a trusted "
-    "network";
 constexpr std::string_view kPromptCache = "there is no cache of answers; engines keep prefixes by themselves";
 constexpr std::string_view kVllm = "the prototype read it nowhere; give vLLM its own options";
 constexpr std::string_view kScripts = "belonged to the prototype's conda and training scripts";
@@ -53,9 +50,10 @@ constexpr auto kVariables = std::to_array<ContractVariable>({
      "production needs an internal token, and on public addresses TLS or leave to go without"},
     {"CY_LLM_ALLOW_INSECURE_INTERNAL_TOKEN", kHonoured, "as --insecure"},
     {"CY_LLM_ALLOW_INSECURE_GRPC", kHonoured, "production without TLS on a public address"},
-    {"CY_LLM_GRPC_TLS_CERT", kRefused, kNoTls},
-    {"CY_LLM_GRPC_TLS_KEY", kRefused, kNoTls},
-    {"CY_LLM_GRPC_TLS_CA", kRefused, kNoTls},
+    {"CY_LLM_GRPC_TLS_CERT", kHonoured,
+     "gateway, coordinator, worker: the certificate; no other place is searched"},
+    {"CY_LLM_GRPC_TLS_KEY", kHonoured, "its key"},
+    {"CY_LLM_GRPC_TLS_CA", kHonoured, "who must have signed the other side's certificate: mutual TLS"},
     {"CY_LLM_HEALTH_PORT", kHonoured,
      "worker: port of /healthz and /metrics, on --host instead of all interfaces"},
     {"CY_LLM_OTEL_ENDPOINT", kIgnored, "this release exports no traces; it passes trace context on"},

@@ -16,6 +16,9 @@ struct CoordinatorSettings {
   std::vector<std::string> workers = {"127.0.0.1:50052"};
   std::string name;  // empty: made from the host
   int64_t max_attempts = 3;
+  std::string policy = "prefix_aware";
+  int64_t max_waiting = 1'024;
+  std::string admin_key;
 
   void Declare(Settings& settings);
 };

@@ -82,8 +82,15 @@ void GatewaySettings::Declare(Settings& settings) {
                 .metavar = "ADDR[,ADDR]",
                 .check = DialCheck()},
                &coordinators);
+  settings.Add({.key = "gateway.admin_key",
+                .env = {"CY_LLM_ADMIN_KEY"},
+                .help = "Key of the admin API (/workers of the coordinators); empty: the gateway has none",
+                .secret = true,
+                .check = TokenCheck()},
+               &admin_key);
   process.DeclareInternalToken(settings, "Token that the coordinators ask for");
   process.DeclareInsecure(settings, "Allow an address that other machines can reach without an API token");
+  process.DeclareTls(settings, /*serves_grpc=*/false);
   process.DeclareServer(settings);
   settings.AddCheck([this] {
     if (coordinators.empty()) return InvalidArgument("gateway.coordinators: at least one address is needed");

@@ -34,6 +34,7 @@ struct GatewaySettings {
   ProcessSettings process;
   HttpSettings http;
   std::vector<std::string> coordinators = {"127.0.0.1:50051"};
+  std::string admin_key;
 
   void Declare(Settings& settings);
 };

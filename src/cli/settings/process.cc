@@ -57,6 +57,33 @@ void ProcessSettings::DeclareInternalToken(Settings& settings, std::string help)
                &internal_token);
 }
 
+void ProcessSettings::DeclareTls(Settings& settings, bool serves_grpc) {
+  settings.Add(
+      {.key = "tls.cert",
+       .env = {"CY_LLM_GRPC_TLS_CERT"},
+       .help = serves_grpc ? "PEM certificate of the gRPC listeners, also shown to servers; empty: no TLS"
+                           : "PEM certificate that is shown to servers",
+       .metavar = "FILE"},
+      &tls_cert);
+  settings.Add({.key = "tls.key",
+                .env = {"CY_LLM_GRPC_TLS_KEY"},
+                .help = "PEM key of that certificate",
+                .metavar = "FILE"},
+               &tls_key);
+  settings.Add(
+      {.key = "tls.ca",
+       .env = {"CY_LLM_GRPC_TLS_CA"},
+       .help = serves_grpc ? "PEM certificates that peers must be signed by: servers that are dialled, "
+                             "and callers"
+                           : "PEM certificates that servers must be signed by; empty: no TLS",
+       .metavar = "FILE"},
+      &tls_ca);
+  settings.AddCheck([this] {
+    if (tls_cert.empty() == tls_key.empty()) return Status::Ok();
+    return InvalidArgument("tls.cert (CY_LLM_GRPC_TLS_CERT) and tls.key (CY_LLM_GRPC_TLS_KEY) go together");
+  });
+}
+
 Status CheckPublicBind(const std::vector<std::string>& listen, const std::string& token, bool insecure,
                        const std::string& how) {
   const std::string open = FirstPublic(listen);

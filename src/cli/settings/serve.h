@@ -2,7 +2,6 @@
 #pragma once
 
 #include "cli/settings/gateway.h"
-#include "cli/settings/upstream.h"
 #include "cli/settings/worker.h"
 
 namespace cyllm {
@@ -11,7 +10,6 @@ struct ServeSettings {
   ProcessSettings process;
   HttpSettings http;
   ModelSettings models;
-  UpstreamSettings upstream;
 
   void Declare(Settings& settings);
 };

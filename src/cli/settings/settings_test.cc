@@ -63,6 +63,7 @@ void ForEachCommand(const std::function<void(const std::string&, const Settings&
   visit(WorkerSettings(), "worker");
   visit(PullSettings(), "pull");
   visit(ChatSettings(), "chat");
+  visit(WorkersSettings(), "workers");
   visit(EnginesSettings(), "engines");
 }
 

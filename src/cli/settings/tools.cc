@@ -57,6 +57,35 @@ void ChatSettings::Declare(Settings& settings) {
                &api_token);
 }
 
+void WorkersSettings::Declare(Settings& settings) {
+  settings.AddPositional("VERB", "list, add, remove, drain or undrain", &verb, false);
+  settings.AddPositional("WORKER", "its address, name or id; for all but list", &worker, false);
+  settings.Add(
+      {.key = "workers.url",
+       .flag = "--url",
+       .env = {"CY_LLM_COORDINATOR_URL"},
+       .help = "The coordinator's HTTP address (http_listen)",
+       .metavar = "URL",
+       .check = {[](const std::string& u) { return u.starts_with("http://") || u.starts_with("https://"); },
+                 "an http:// or https:// URL"}},
+      &url);
+  settings.Add({.key = "workers.deadline",
+                .flag = "--deadline",
+                .help = "Seconds that running requests may take before they move (drain, remove)",
+                .metavar = "SECONDS"},
+               &deadline, 0, 604'800);
+  settings.Add({.key = "workers.wait", .flag = "--wait", .help = "Return when the drain or removal is done"},
+               &wait);
+  settings.Add({.key = "workers.json", .flag = "--json", .help = "Print the coordinator's answer as it is"},
+               &json);
+  settings.Add({.key = "workers.admin_key",
+                .env = {"CY_LLM_ADMIN_KEY"},
+                .help = "Key of the admin API",
+                .secret = true,
+                .check = TokenCheck()},
+               &admin_key);
+}
+
 void EnginesSettings::Declare(Settings& settings) {
   settings.Add({.key = "worker.engine_dir",
                 .flag = "--engine-dir",

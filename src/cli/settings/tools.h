@@ -26,6 +26,18 @@ struct ChatSettings {
   void Declare(Settings& settings);
 };
 
+struct WorkersSettings {
+  std::string verb = "list";
+  std::string worker;
+  std::string url = "http://127.0.0.1:8081";
+  std::string admin_key;
+  double deadline = 30;
+  bool wait = false;
+  bool json = false;
+
+  void Declare(Settings& settings);
+};
+
 struct EnginesSettings {
   std::string engine_dir;
 

@@ -127,6 +127,7 @@ void WorkerSettings::Declare(Settings& settings) {
   process.DeclareInsecure(
       settings, "Allow an address that other machines can reach, and production, without an internal token",
       {"CY_LLM_ALLOW_INSECURE_INTERNAL_TOKEN"});
+  process.DeclareTls(settings, /*serves_grpc=*/true);
   process.DeclareServer(settings);
   DeclareUnusedWorkerNames(settings);
   settings.AddCheck([this] { return Check(); });
@@ -148,10 +149,11 @@ Status WorkerSettings::Check() const {
         "coordinator and workers (empty counts as unset), or CY_LLM_ALLOW_INSECURE_INTERNAL_TOKEN=true to go "
         "without");
   }
-  if (const std::string open = FirstPublic(Listen()); production() && !open.empty() && !allow_insecure_grpc) {
+  if (const std::string open = FirstPublic(Listen());
+      production() && !open.empty() && !allow_insecure_grpc && process.tls_cert.empty()) {
     return InvalidArgument(
-        fmt::format("CY_LLM_ENV=production needs TLS on {}, which other machines can reach, and this release "
-                    "has none: listen on "
+        fmt::format("CY_LLM_ENV=production needs TLS on {}, which other machines can reach: set "
+                    "CY_LLM_GRPC_TLS_CERT and CY_LLM_GRPC_TLS_KEY, listen on "
                     "127.0.0.1 or a Unix socket, or set CY_LLM_ALLOW_INSECURE_GRPC=true where the network "
                     "itself is trusted",
                     open));

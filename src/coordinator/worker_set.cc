@@ -1,0 +1,249 @@
+#include "coordinator/worker_set.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace cyllm {
+namespace {
+
+constexpr Millis kTick{500};
+
+std::string IdOf(const Fleet::Backend& backend) { return fmt::format("{:016x}", backend.id); }
+
+}  // namespace
+
+WorkerSet::WorkerSet(std::shared_ptr<Fleet> fleet, RemoteOptions dial, IoPool& pool)
+    : fleet_(std::move(fleet)), dial_(std::move(dial)), pool_(pool), closing_(pool.Next()) {
+  scope_.Spawn(closing_.home(), Watch());
+}
+
+WorkerSet::~WorkerSet() { Close(); }
+
+void WorkerSet::Close() {
+  std::map<std::string, Member> members;
+  {
+    MutexLock lock(mutex_);
+    if (std::exchange(closed_, true)) return;
+    members.swap(members_);
+  }
+  closing_.Notify();
+  closers_.RunBlocking([]() -> Task<> { co_return; }());  // what is being closed is closed
+  for (auto& [id, member] : members)
+    if (member.remote) member.remote->Close();
+  scope_.Close();
+  scope_.Join();
+}
+
+std::shared_ptr<Fleet::Backend> WorkerSet::BackendOf(const InferenceService* worker) const {
+  for (const Fleet::Row& row : fleet_->table()->rows)
+    if (row.backend->service.get() == worker) return row.backend;
+  return nullptr;
+}
+
+Result<WorkerStatus> WorkerSet::Dial(const std::string& address) {
+  const std::string id = fmt::format("{:016x}", Fleet::IdOfName(address));
+  {
+    MutexLock lock(mutex_);
+    if (closed_) return Err(Unavailable("shutting down", "draining"));
+    if (members_.contains(id))
+      return Err(MakeStatus(Code::kAlreadyExists, "the worker " + address + " is there already"));
+    members_[id];  // the place is taken: nobody else dials it meanwhile
+  }
+  RemoteOptions options = dial_;
+  options.address = address;
+  auto remote = RemoteService::Make(std::move(options), pool_);
+  fleet_->Add(address, remote);
+  {
+    MutexLock lock(mutex_);
+    Member& member = members_[id];
+    member.backend = BackendOf(remote.get());
+    member.remote = remote;
+  }
+  remote->OnChange([this, raw = remote.get()] { Changed(raw); });
+  Changed(remote.get());
+  return Find(id);
+}
+
+void WorkerSet::Add(const std::string& name, std::shared_ptr<InferenceService> worker, bool local) {
+  const InferenceService* raw = worker.get();
+  fleet_->Add(name, std::move(worker), local);
+  auto backend = BackendOf(raw);
+  {
+    MutexLock lock(mutex_);
+    Member& member = members_[IdOf(*backend)];  // a worker that came back before its old connection was lost
+    if (member.backend) backend->draining = member.backend->draining.load();
+    member.backend = std::move(backend);
+    member.local = local;
+  }
+  CountReady();
+}
+
+void WorkerSet::Forget(const InferenceService* worker) {
+  {
+    MutexLock lock(mutex_);
+    std::erase_if(members_, [&](const auto& entry) {
+      return entry.second.backend && entry.second.backend->service.get() == worker;
+    });
+  }
+  fleet_->Remove(worker);
+  CountReady();
+}
+
+void WorkerSet::Changed(const InferenceService* worker) {
+  fleet_->Refresh(worker);
+  CountReady();
+}
+
+void WorkerSet::CountReady() {
+  size_t count = 0;
+  for (const Fleet::Row& row : fleet_->table()->rows) {
+    const bool ready = row.backend->live ? row.backend->service->Describe().ready : row.snapshot->ready;
+    count += ready && !row.backend->draining;
+  }
+  ready_.Set(static_cast<double>(count));
+}
+
+Task<> WorkerSet::Watch() {
+  while (!co_await closing_.Wait(Clock::now() + kTick)) Tick(Clock::now());
+}
+
+void WorkerSet::Tick(TimePoint now) {
+  fleet_->Check(now);
+  waiting_.Set(static_cast<double>(fleet_->queue().waiting()));
+  std::vector<std::shared_ptr<Fleet::Backend>> late, done;
+  std::vector<std::shared_ptr<RemoteService>> connections;
+  {
+    MutexLock lock(mutex_);
+    for (auto& [id, member] : members_) {
+      if (member.drain_until == kNever || !member.backend) continue;
+      const bool idle = member.backend->inflight == 0;
+      if (!idle && now >= member.drain_until && !std::exchange(member.moved, true))
+        late.push_back(member.backend);
+      if (idle && member.removing) {
+        done.push_back(member.backend);
+        if (member.remote) connections.push_back(member.remote);
+      }
+    }
+    std::erase_if(members_, [&](const auto& entry) {
+      return std::ranges::find(done, entry.second.backend) != done.end() && entry.second.backend;
+    });
+  }
+  for (const auto& backend : late) {
+    Log()->info("{}: drain: {} requests move", backend->name, backend->streams.size());
+    backend->streams.EndAll(Unavailable("the server is shutting down", "draining"));
+  }
+  for (const auto& backend : done) {
+    Log()->info("{}: removed", backend->name);
+    fleet_->Remove(backend->service.get());
+  }
+  // Closing waits for the connection's tasks, which run on these threads.
+  for (auto& connection : connections)
+    Post(closers_.At(0), [c = std::move(connection)] { c->Close(); });
+  if (!done.empty()) CountReady();
+}
+
+WorkerSet::Member* WorkerSet::Locate(const std::string& id) {
+  auto it = members_.find(id);
+  if (it == members_.end()) it = members_.find(fmt::format("{:016x}", Fleet::IdOfName(id)));
+  if (it == members_.end() || !it->second.backend) return nullptr;
+  return &it->second;
+}
+
+Result<WorkerStatus> WorkerSet::Find(const std::string& id) const {
+  MutexLock lock(mutex_);
+  const Member* member = const_cast<WorkerSet*>(this)->Locate(id);
+  if (!member) return Err(MakeStatus(Code::kNotFound, "there is no worker " + id, "worker_not_found"));
+  return StatusOf(*member);
+}
+
+Result<WorkerStatus> WorkerSet::BeginDrain(const std::string& id, Millis deadline, bool remove) {
+  Result<WorkerStatus> status =
+      Err(MakeStatus(Code::kNotFound, "there is no worker " + id, "worker_not_found"));
+  {
+    MutexLock lock(mutex_);
+    Member* member = Locate(id);
+    if (!member) return status;
+    member->backend->draining = true;
+    member->drain_until = Clock::now() + deadline;
+    member->moved = false;
+    member->removing |= remove;
+    status = StatusOf(*member);
+  }
+  CountReady();
+  return status;
+}
+
+Result<WorkerStatus> WorkerSet::Drain(const std::string& id, Millis deadline) {
+  return BeginDrain(id, deadline, false);
+}
+
+Result<WorkerStatus> WorkerSet::Remove(const std::string& id, Millis deadline) {
+  return BeginDrain(id, deadline, true);
+}
+
+Result<WorkerStatus> WorkerSet::Undrain(const std::string& id) {
+  Result<WorkerStatus> status =
+      Err(MakeStatus(Code::kNotFound, "there is no worker " + id, "worker_not_found"));
+  {
+    MutexLock lock(mutex_);
+    Member* member = Locate(id);
+    if (!member) return status;
+    member->backend->draining = false;
+    member->drain_until = kNever;
+    member->removing = false;
+    status = StatusOf(*member);
+  }
+  CountReady();
+  return status;
+}
+
+std::vector<WorkerStatus> WorkerSet::List() const {
+  std::vector<WorkerStatus> all;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [id, member] : members_)
+      if (member.backend) all.push_back(StatusOf(member));
+  }
+  std::ranges::sort(all, {}, &WorkerStatus::name);
+  return all;
+}
+
+WorkerStatus WorkerSet::StatusOf(const Member& member) const {
+  Fleet::Backend& backend = *member.backend;
+  const Snapshot snapshot = backend.service->Describe();
+  WorkerStatus status;
+  status.id = IdOf(backend);
+  status.name = backend.name;
+  status.process = snapshot.name;
+  status.kind = member.remote ? "dialled" : member.local ? "local" : "registered";
+  status.healthy = snapshot.ready && !backend.draining;
+  status.suspect = backend.suspect;
+  status.inflight = backend.inflight;
+  status.load = snapshot.load.running + snapshot.load.waiting;
+  status.capacity = snapshot.load.max_running;
+  status.served = backend.served;
+  status.failed = backend.failed;
+  for (const ModelInfo& model : snapshot.models) status.models.push_back(model.id);
+  if (member.drain_until != kNever)
+    status.drain_left =
+        std::max(Millis(0), std::chrono::duration_cast<Millis>(member.drain_until - Clock::now()));
+  status.job = member.removing                                    ? "removing"
+               : backend.draining && backend.inflight == 0        ? "drained"
+               : backend.draining                                 ? "draining"
+               : snapshot.ready                                   ? "ready"
+               : snapshot.models.empty() && snapshot.name.empty() ? "connecting"
+                                                                  : "not_ready";
+  return status;
+}
+
+std::shared_ptr<RemoteService> WorkerSet::Connection(const InferenceService* worker) const {
+  MutexLock lock(mutex_);
+  for (const auto& [id, member] : members_)
+    if (member.remote && member.remote.get() == worker) return member.remote;
+  return nullptr;
+}
+
+}  // namespace cyllm

@@ -1,0 +1,185 @@
+#include "inference/fleet_stream.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace cyllm {
+namespace {
+
+// How long a worker that said `overloaded` is not asked, unless something ends there before.
+constexpr Millis kFullMin{50}, kFullMax{1'000};
+constexpr Millis kLookAgain{500};  // while waiting: what wakes may have been missed
+
+}  // namespace
+
+FleetStream::~FleetStream() {
+  if (inner_) LeaveBackend(Verdict::kNone);
+  LeaveQueue();
+}
+
+Task<NextResult> FleetStream::Next(TimePoint wake_at) {
+  NextResult result;
+  while (true) {
+    if (!inner_ && !ended_ && (!ticket_ || fleet_->queue_.TakeTurn(ticket_))) Start();
+    if (ended_) {
+      result.end = end_;
+      co_return result;
+    }
+    if (!inner_) {  // waits in the queue
+      if (!std::exchange(told_queued_, true)) {
+        result.what = NextResult::What::kEvents;
+        result.events.push_back(Progress{Progress::Phase::kQueued, -1, "waiting for a worker"});
+        co_return result;
+      }
+      if (Clock::now() >= context_.deadline) {
+        End(Unavailable("no worker became free in time", "overloaded",
+                        std::max(Millis(1'000), fleet_->queue_.Estimate(request_.facts.model, 0))));
+        continue;
+      }
+      const TimePoint look_at = std::min(Clock::now() + kLookAgain, context_.deadline);
+      if (!woken_) co_await ticket_->signal.Wait(std::min(wake_at, look_at));
+      if (std::exchange(woken_, false) || Clock::now() >= wake_at) {
+        result.what = NextResult::What::kTimeout;
+        co_return result;
+      }
+      continue;
+    }
+    if (member_->ended) {
+      Ended(member_->why);
+      continue;
+    }
+    NextResult next = co_await inner_->Next(wake_at);
+    if (next.what == NextResult::What::kEvents) {
+      Note(next.events);
+      co_return next;
+    }
+    if (next.what == NextResult::What::kEnd) {
+      Ended(std::move(next.end));
+      continue;
+    }
+    if (member_->ended && !woken_) continue;
+    woken_ = false;
+    co_return next;
+  }
+}
+
+void FleetStream::Wake() {
+  woken_ = true;
+  if (inner_) {
+    inner_->Wake();
+  } else if (ticket_) {
+    ticket_->signal.Notify();
+  }
+}
+
+void FleetStream::Start() {
+  const std::shared_ptr<const Fleet::Table> table = fleet_->table();
+  const TimePoint now = Clock::now();
+  const bool must_wait =
+      !ticket_ && request_.facts.resume.epoch == 0 && !picked_ && !fleet_->queue_.empty(request_.facts.model);
+  if (must_wait) return Park();
+  Candidates found = FindCandidates(*table, request_.facts, tried_, now);
+  if (found.views.empty()) {
+    if (found.all_full) return Park();
+    return End(end_.ok() ? found.refusal : end_);  // else: what the last one that was tried said
+  }
+  Decision decision{0, "first", 0};
+  const uint64_t turn = fleet_->turn_.fetch_add(1, std::memory_order_relaxed);
+  if (fleet_->options_.picker) decision = fleet_->options_.picker->Pick(request_.facts, found.views, turn);
+  Submit(table->rows[found.views[decision.chosen].index], decision);
+}
+
+void FleetStream::Submit(const Fleet::Row& row, const Decision& decision) {
+  backend_ = row.backend;
+  picked_ = true;
+  tried_.push_back(backend_->slot);
+  if (ticket_) queued_ = std::chrono::duration_cast<Millis>(Clock::now() - ticket_->since);
+  receipt_ = {decision.policy, decision.prefix_hit, static_cast<double>(queued_.count()),
+              receipt_.attempts + 1};
+  if (Log()->should_log(spdlog::level::debug))
+    Log()->debug("{} goes to {} ({})", context_.request_id, backend_->name, decision.policy);
+  {
+    MutexLock lock(backend_->mutex);
+    probe_ = backend_->breaker.Send(Clock::now());
+  }
+  ++backend_->inflight;
+  inner_ = backend_->service->Infer(request_, context_);
+  member_ = backend_->streams.Join(context_.home, inner_.get());
+  backend_->streams.Progress(Clock::now());
+  if (woken_) inner_->Wake();
+}
+
+void FleetStream::Note(Batch& events) {
+  backend_->streams.Progress(Clock::now());
+  for (Event& event : events) {
+    if (auto* accepted = std::get_if<Accepted>(&event)) {
+      LeaveQueue();
+      // Of the fleet that is nearest to the engine; the others only hand it on.
+      if (accepted->route.attempts == 0) accepted->route = receipt_;
+    }
+    const bool finished = std::holds_alternative<Finished>(event);
+    finished_ += finished;
+    delivered_ |= finished || IsDelta(event);
+  }
+}
+
+void FleetStream::LeaveBackend(Verdict verdict) {
+  backend_->streams.Leave(member_);
+  member_.reset();
+  inner_.reset();
+  --backend_->inflight;
+  backend_->full_until = 0;
+  const TimePoint now = Clock::now();
+  if (verdict == Verdict::kGood) ++backend_->served;
+  if (verdict == Verdict::kBad) ++backend_->failed;
+  {
+    MutexLock lock(backend_->mutex);
+    backend_->breaker.Ended(verdict, probe_, now);
+    backend_->suspect = backend_->breaker.state(now) != Breaker::State::kClosed;
+  }
+  fleet_->queue_.Departed(request_.facts.model, now);
+  backend_.reset();
+}
+
+void FleetStream::LeaveQueue() {
+  if (!ticket_) return;
+  fleet_->queue_.Leave(ticket_);
+  ticket_.reset();
+}
+
+void FleetStream::End(Status status) {
+  ended_ = true;
+  end_ = std::move(status);
+  LeaveQueue();
+}
+
+void FleetStream::Ended(Status why) {
+  const std::shared_ptr<Fleet::Backend> backend = backend_;
+  // All that was asked for has come: how the connection ended is nobody's concern.
+  if (finished_ >= request_.facts.choices) why = Status::Ok();
+  LeaveBackend(Judge(why, delivered_));
+  end_ = std::move(why);
+  if (end_.ok() || delivered_ || !end_.retryable || Clock::now() >= context_.deadline) return End(end_);
+  if (end_.reason == "overloaded" && backend->inflight + backend->reported > 0) {
+    // A normal answer: elsewhere, or when something has ended there.
+    backend->full_until =
+        (Clock::now() + std::clamp(end_.retry_after, kFullMin, kFullMax)).time_since_epoch().count();
+    tried_.pop_back();
+    --receipt_.attempts;
+    if (ticket_) fleet_->queue_.GiveTurnBack(ticket_);
+    return;
+  }
+  if (receipt_.attempts >= fleet_->options_.max_attempts) return End(end_);
+  Log()->info("{} failed on {} before its first token, trying another: {}", context_.request_id,
+              backend->name, end_.ToString());
+}
+
+void FleetStream::Park() {
+  if (ticket_) return fleet_->queue_.GiveTurnBack(ticket_);
+  auto ticket = fleet_->queue_.Enter(request_.facts, context_.home, Clock::now(), context_.deadline);
+  if (!ticket) return End(ticket.error());
+  ticket_ = std::move(*ticket);
+}
+
+}  // namespace cyllm

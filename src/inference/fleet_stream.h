@@ -1,0 +1,44 @@
+// One request on its way through a fleet: picked, waiting, retried. Made by Fleet::Infer.
+#pragma once
+
+#include "inference/fleet.h"
+
+namespace cyllm {
+
+class FleetStream final : public EventSource {
+ public:
+  FleetStream(std::shared_ptr<Fleet> fleet, Request request, Context context)
+      : fleet_(std::move(fleet)), request_(std::move(request)), context_(std::move(context)) {}
+  ~FleetStream() override;
+
+  Task<NextResult> Next(TimePoint wake_at) override;
+  void Wake() override;
+
+ private:
+  void Start();
+  void Park();
+  void Submit(const Fleet::Row& row, const Decision& decision);
+  // The attempt is over; `why` OK: its answer is complete. Decides whether there is another one.
+  void Ended(Status why);
+  void LeaveBackend(Verdict verdict);
+  void LeaveQueue();
+  void End(Status status);
+  void Note(Batch& events);
+
+  const std::shared_ptr<Fleet> fleet_;
+  const Request request_;
+  const Context context_;
+  EventStream inner_;
+  std::shared_ptr<Fleet::Backend> backend_;  // with inner_
+  std::shared_ptr<StreamGroup::Member> member_;
+  std::shared_ptr<WaitQueue::Ticket> ticket_;
+  std::vector<uint32_t> tried_;  // slots
+  RouteReceipt receipt_;
+  Millis queued_{0};
+  uint32_t finished_ = 0;  // choices
+  bool probe_ = false, delivered_ = false, ended_ = false, woken_ = false, told_queued_ = false;
+  bool picked_ = false;
+  Status end_;
+};
+
+}  // namespace cyllm

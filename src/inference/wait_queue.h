@@ -1,0 +1,72 @@
+// Where requests wait when every worker says `overloaded`: bounded per model, answered requests that resume
+// first, then by priority (lower first), then in the order they came. A request keeps its ticket, and so its
+// place, until a worker takes it. Thread-safe; knows no transport and no coroutine but the waiter's Signal.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <tuple>
+
+#include "async/signal.h"
+#include "base/mutex.h"
+#include "inference/request.h"
+
+namespace cyllm {
+
+struct WaitQueueOptions {
+  size_t max_waiting = 1'024;  // per model
+};
+
+class WaitQueue {
+ public:
+  // A place in the queue. The owner waits for `signal`, then tries while IsTurn.
+  struct Ticket {
+    Ticket(Executor home, TimePoint now) : signal(std::move(home)), since(now) {}
+    Signal signal;
+    const TimePoint since;
+    std::string model;
+    std::tuple<bool, int32_t, uint64_t> rank;  // smaller goes first
+    bool trying = false;                       // under the queue's lock
+  };
+
+  explicit WaitQueue(WaitQueueOptions options) : options_(options) {}
+
+  // RESOURCE_EXHAUSTED would be the client's limit; a full queue, or a deadline that the estimate says cannot
+  // be met, is UNAVAILABLE (overloaded) with the estimate as retry_after.
+  Result<std::shared_ptr<Ticket>> Enter(const RequestFacts& facts, Executor home, TimePoint now,
+                                        TimePoint deadline);
+  void Leave(const std::shared_ptr<Ticket>& ticket);
+
+  // Nobody waits before it but who is trying already. True marks it as trying.
+  bool TakeTurn(const std::shared_ptr<Ticket>& ticket);
+  void GiveTurnBack(const std::shared_ptr<Ticket>& ticket);  // refused again: it keeps its place
+
+  // A request of the model has ended: capacity may show. Wakes the first that waits.
+  void Departed(const std::string& model, TimePoint now);
+  void WakeAll();  // the fleet has changed
+
+  bool empty(const std::string& model) const;
+  size_t waiting(const std::string& model) const;
+  size_t waiting() const;
+  // How long the `position`-th waiter (from 0) will wait, by the pace at which requests end; 0: not known.
+  Millis Estimate(const std::string& model, size_t position) const;
+
+ private:
+  struct Line {
+    std::map<std::tuple<bool, int32_t, uint64_t>, std::shared_ptr<Ticket>> tickets;
+    TimePoint last_end = TimePoint::min();
+    double interval_ms = 0;  // between ends, smoothed
+  };
+  Millis EstimateOf(const Line& line, size_t position) const CY_REQUIRES(mutex_);
+  void WakeFirst(Line& line) CY_REQUIRES(mutex_);
+
+  const WaitQueueOptions options_;
+  mutable Mutex mutex_;
+  std::map<std::string, Line> lines_ CY_GUARDED_BY(mutex_);
+  uint64_t next_ CY_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace cyllm

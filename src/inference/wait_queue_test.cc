@@ -1,0 +1,81 @@
+#include "inference/wait_queue.h"
+
+#include <gtest/gtest.h>
+
+#include "async/io_pool.h"
+
+namespace cyllm {
+namespace {
+
+constexpr TimePoint kStart{std::chrono::hours(1)};
+
+struct WaitQueueTest : testing::Test {
+  std::shared_ptr<WaitQueue::Ticket> Enter(int32_t priority = 0, bool resumes = false) {
+    RequestFacts facts;
+    facts.model = "m";
+    facts.priority = priority;
+    facts.resume.epoch = resumes;
+    const auto ticket = queue.Enter(facts, pool.At(0), now, kNever);
+    return ticket ? *ticket : nullptr;
+  }
+  IoPool pool{1};
+  WaitQueue queue{{.max_waiting = 4}};
+  TimePoint now = kStart;
+};
+
+TEST_F(WaitQueueTest, ResumedFirstThenByPriorityThenInOrder) {
+  const auto late = Enter(5), first = Enter(), second = Enter(), resumed = Enter(9, true);
+  EXPECT_FALSE(queue.TakeTurn(late));
+  EXPECT_FALSE(queue.TakeTurn(first));
+  EXPECT_TRUE(queue.TakeTurn(resumed));
+  EXPECT_TRUE(queue.TakeTurn(first));  // who is before it is trying already
+  queue.GiveTurnBack(resumed);
+  EXPECT_FALSE(queue.TakeTurn(second));
+  queue.Leave(resumed);
+  EXPECT_TRUE(queue.TakeTurn(second));
+  queue.Leave(first);
+  queue.Leave(second);
+  EXPECT_TRUE(queue.TakeTurn(late));
+  queue.Leave(late);
+  EXPECT_TRUE(queue.empty("m"));
+}
+
+TEST_F(WaitQueueTest, IsBounded) {
+  std::vector<std::shared_ptr<WaitQueue::Ticket>> tickets;
+  for (int i = 0; i < 4; ++i) tickets.push_back(Enter());
+  RequestFacts facts;
+  facts.model = "m";
+  const auto refused = queue.Enter(facts, pool.At(0), now, kNever);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kUnavailable);
+  EXPECT_EQ(refused.error().reason, "overloaded");
+  EXPECT_GE(refused.error().retry_after, Millis(1'000));
+  facts.model = "other";
+  EXPECT_TRUE(queue.Enter(facts, pool.At(0), now, kNever));
+}
+
+TEST_F(WaitQueueTest, ADeadlineThatCannotBeMetIsRefusedAtOnce) {
+  const auto ticket = Enter();
+  for (int i = 0; i < 200; ++i) queue.Departed("m", now += Millis(2'000));  // one every 2 s
+  EXPECT_NEAR(static_cast<double>(queue.Estimate("m", 1).count()), 4'000, 50);
+  RequestFacts facts;
+  facts.model = "m";
+  const auto refused = queue.Enter(facts, pool.At(0), now, now + Millis(3'000));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().reason, "overloaded");
+  EXPECT_NEAR(static_cast<double>(refused.error().retry_after.count()), 4'000, 50);
+  EXPECT_TRUE(queue.Enter(facts, pool.At(0), now, now + Millis(5'000)));
+}
+
+TEST_F(WaitQueueTest, AnEndWakesTheFirstThatWaits) {
+  const auto first = Enter(), second = Enter();
+  ASSERT_TRUE(queue.TakeTurn(first));
+  queue.Departed("m", now);
+  pool.RunBlocking([](WaitQueue::Ticket& waiting, WaitQueue::Ticket& trying) -> Task<> {
+    EXPECT_TRUE(co_await waiting.signal.Wait(kNever));
+    EXPECT_FALSE(co_await trying.signal.Wait(Clock::now()));
+  }(*second, *first));
+}
+
+}  // namespace
+}  // namespace cyllm

@@ -1,0 +1,208 @@
+"""The operator's view: adding, draining and removing workers while requests run; who may."""
+
+import threading
+
+import pytest
+
+from conftest import registry
+from support.process import http, run, wait_until
+from test_chain import healthy, metric, user
+from test_resume import Stream, begun
+
+ECHO = registry(default={"itl_ms": 15})
+
+
+def admin(c, method: str, path: str = "", **kw):
+    return http.request(method, c.coordinator.address("coordinator-http") + "/workers" + path, **kw)
+
+
+def listed(c) -> dict:
+    return {w["url"]: w for w in admin(c, "GET").json()["workers"]}
+
+
+def cli(c, *args):
+    return run("workers", *args, "--url", c.coordinator.address("coordinator-http"))
+
+
+def test_a_worker_is_added_seen_and_removed(chain):
+    c = chain(ECHO)
+    second = c.add_worker(ECHO)
+    address = second.address("worker")
+    reply = admin(c, "POST", json={"url": "grpc://" + address})
+    assert reply.status_code == 202, reply.text
+    where = "/" + reply.json()["id"]
+    wait_until(lambda: admin(c, "GET", where).json()["is_healthy"], what="the new worker")
+    assert admin(c, "GET", where).json()["job_status"] == "ready"
+    assert admin(c, "POST", json={"url": address}).status_code == 409
+    assert healthy(c) == 2 and set(listed(c)) == {c.workers[0].address("worker"), address}
+    assert admin(c, "DELETE", where).status_code == 202
+    wait_until(lambda: admin(c, "GET", where).status_code == 404, what="its removal")
+    assert healthy(c) == 1 and second.alive()
+
+
+def test_a_drain_moves_what_is_left_at_its_deadline(chain):
+    c = chain(ECHO, ECHO)
+    wait_until(lambda: healthy(c) == 2, what="both workers")
+    streams = [Stream(c.url) for _ in range(8)]
+    begun(streams)
+    busy = max(listed(c).values(), key=lambda w: w["inflight"])
+    assert busy["inflight"] > 0
+    assert admin(c, "PATCH", "/" + busy["id"], json={"draining": True, "deadline_s": 0.3}).status_code == 202
+    assert listed(c)[busy["url"]]["job_status"] in ("draining", "drained")
+    wait_until(lambda: listed(c)[busy["url"]]["job_status"] == "drained", limit=10, what="the drain")
+    for s in streams:
+        s.check()
+    assert healthy(c) == 1
+    assert admin(c, "PATCH", "/" + busy["id"], json={"draining": False}).status_code == 202
+    wait_until(lambda: healthy(c) == 2, what="both workers again")
+
+
+def test_sigterm_of_a_worker_moves_its_streams_at_the_deadline(chain, start):
+    c = chain(ECHO, start("worker", "--port", "0", "--health-port", "0", "--engine", "echo", "--drain-timeout", "0.3",
+                          env={"CY_LLM_MODEL_REGISTRY": ECHO}, expect=("worker", "worker-http")))  # fmt: skip
+    wait_until(lambda: healthy(c) == 2, what="both workers")
+    streams = [Stream(c.url) for _ in range(8)]
+    begun(streams)
+    assert c.workers[1].terminate(20) == 0
+    for s in streams:
+        s.check()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "", "{", 400),
+        ("POST", "", '{"url": 3}', 400),
+        ("POST", "", '{"url": "no address"}', 400),
+        ("POST", "", '{"url": "127.0.0.1:1", "more": 1}', 400),
+        ("PATCH", "/nobody", '{"draining": true}', 404),
+        ("PATCH", "/nobody", '{"draining": "yes"}', 400),
+        ("PATCH", "/nobody", '{"draining": true, "deadline_s": -1}', 400),
+        ("DELETE", "/nobody?deadline_s=x", "", 400),
+        ("DELETE", "/nobody", "", 404),
+        ("GET", "/nobody", "", 404),
+        ("PUT", "", "{}", 405),
+    ],
+)
+def test_mistakes_have_their_status(chain, method, path, body, status):
+    c = chain(ECHO)
+    reply = admin(c, method, path, content=body)
+    assert reply.status_code == status
+    assert reply.json()["error"]["message"]
+
+
+def test_the_command(chain):
+    c = chain(ECHO)
+    second = c.add_worker(ECHO).address("worker")
+    assert second in cli(c, "add", second).stdout
+    wait_until(lambda: healthy(c) == 2, what="both workers")
+    assert cli(c, "add", second).returncode == 1
+    out = cli(c).stdout
+    assert second in out and "ready" in out and c.workers[0].address("worker") in out
+    assert cli(c, "drain", second, "--deadline", "1", "--wait").returncode == 0
+    assert listed(c)[second]["job_status"] == "drained"
+    assert cli(c, "undrain", second).returncode == 0
+    wait_until(lambda: healthy(c) == 2, what="both workers again")
+    assert cli(c, "remove", second, "--wait").returncode == 0
+    assert list(listed(c)) == [c.workers[0].address("worker")]
+    assert cli(c, "dance").returncode == 2 and cli(c, "drain").returncode == 2
+
+
+def test_the_admin_key(start, worker):
+    behind = worker({})
+    c = start("coordinator", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--workers", behind.address("worker"),
+              env={"CY_LLM_ADMIN_KEY": "secret"}, expect=("coordinator", "coordinator-http"))  # fmt: skip
+    url = c.address("coordinator-http")
+    assert http.get(url + "/workers").status_code == 401
+    assert http.get(url + "/workers", headers={"Authorization": "Bearer wrong"}).status_code == 401
+    assert http.get(url + "/workers", headers={"Authorization": "Bearer secret"}).status_code == 200
+    assert http.get(url + "/health").status_code == 200
+    assert run("workers", "--url", url, env={"CY_LLM_ADMIN_KEY": "secret"}).returncode == 0
+    assert run("workers", "--url", url).returncode == 1
+
+
+def test_the_gateway_has_it_for_who_has_the_key(chain):
+    c = chain(ECHO, gateway_env={"CY_LLM_ADMIN_KEY": "secret"})
+    key = {"Authorization": "Bearer secret"}
+    assert http.get(c.url + "/workers").status_code == 401
+    workers = http.get(c.url + "/workers", headers=key).json()["workers"]
+    assert [w["url"] for w in workers] == [c.workers[0].address("worker")]
+    second = c.add_worker(ECHO).address("worker")
+    assert http.post(c.url + "/workers", headers=key, json={"url": second}).status_code == 202
+    wait_until(lambda: healthy(c) == 2, what="both workers")
+    assert http.post(c.url + "/workers", headers=key, json={"url": second}).status_code == 409
+    assert http.get(chain(ECHO).url + "/workers", headers=key).status_code == 404
+
+
+def route(reply) -> dict:
+    return dict(part.split("=", 1) for part in reply.headers["x-cy-route"].split("; "))
+
+
+def test_every_answer_says_why_it_is_where_it_is(chain):
+    c = chain(ECHO, ECHO)
+    wait_until(lambda: healthy(c) == 2, what="both workers")
+    body = {"model": "default", "messages": user("word " * 200), "max_tokens": 2}
+    first = http.post(c.url + "/v1/chat/completions", json=body)
+    told = route(first)
+    assert told["policy"] == "prefix_aware" and told["attempts"] == "1" and told["resumed"] == "0" and told["worker"]
+    again = route(http.post(c.url + "/v1/chat/completions", json=body | {"stream": True}))
+    assert again["worker"] == told["worker"] and float(again["prefix_hit"]) > 0.9
+    for worker in c.workers:
+        hint = {"x-cy-worker": worker.address("worker")}
+        hinted = route(http.post(c.url + "/v1/chat/completions", json=body, headers=hint))
+        listed_name = listed(c)[worker.address("worker")]["name"]
+        assert hinted["worker"] == listed_name
+    c.gateway.wait_log("policy=prefix_aware")
+
+
+def test_requests_wait_while_every_worker_is_full(chain):
+    """A worker takes so many; the others wait their turn at the coordinator, and nobody is refused."""
+    c = chain(registry(default={"itl_ms": 5, "max_running": 2}))
+    streams = [Stream(c.url) for _ in range(6)]
+    for s in streams:
+        s.check()
+
+
+def test_a_conversation_stays_with_its_worker(chain):
+    c = chain(*[registry(default={})] * 3)
+    wait_until(lambda: healthy(c) == 3, what="all workers")
+    client = c.client()
+    history = [{"role": "system", "content": "be brief " * 200}]
+    served = []
+
+    def ask(text):
+        before = [metric(w.address("worker-http"), "worker_success_total") for w in c.workers]
+        history.append({"role": "user", "content": text})
+        answer = client.chat.completions.create(model="default", messages=history, max_tokens=3)
+        history.append({"role": "assistant", "content": answer.choices[0].message.content})
+        wait_until(lambda: sum(metric(w.address("worker-http"), "worker_success_total") for w in c.workers) > sum(before), what="its count")
+        after = [metric(w.address("worker-http"), "worker_success_total") for w in c.workers]
+        served.append(next(i for i in range(3) if after[i] > before[i]))
+
+    for n in range(6):
+        ask(f"question {n} " * 40)
+    assert len(set(served)) == 1, served
+
+
+def test_admin_from_many_threads_under_load(chain):
+    """Lists, drains and undrains at once, under load: nothing breaks."""
+    c = chain(ECHO, ECHO)
+    wait_until(lambda: healthy(c) == 2, what="both workers")
+    streams = [Stream(c.url) for _ in range(4)]
+    begun(streams)
+    ids = [w["id"] for w in listed(c).values()]
+
+    def stir(n):
+        for i in range(10):
+            admin(c, "PATCH", "/" + ids[0], json={"draining": i % 2 == 0, "deadline_s": 0})
+            admin(c, "GET")
+
+    threads = [threading.Thread(target=stir, args=(n,)) for n in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(60)
+    for s in streams:
+        s.check()
+    admin(c, "PATCH", "/" + ids[0], json={"draining": False})
+    wait_until(lambda: healthy(c) == 2, what="both workers again")
