@@ -2,6 +2,7 @@
 #include "cli/settings/serve.h"
 
 #include "cli/gateway_options.h"
+#include "cli/router.h"
 #include "cli/startup.h"
 #include "coordinator/coordinator.h"
 #include "gateway/gateway.h"
@@ -19,6 +20,7 @@ int RunServe(const Args& args) {
   if (const auto over = LoadSettings(settings, args)) return *over;
   ServerProcess process;
   process.BeginLog("serve", values.process, settings);
+  if (!values.upstream.urls.empty()) return RunRouter(values, process);
 
   const std::string name = ProcessName("");
   const auto worker = Worker::Make(MakeWorkerOptions(values.models, name));

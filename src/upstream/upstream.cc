@@ -62,7 +62,8 @@ std::string Upstream::Core::ModelName(const std::string& asked) const {
   if (!options.model.empty()) return options.model;
   MutexLock lock(mutex);
   const bool listed = std::ranges::any_of(models, [&](const ServedModel& m) { return m.id == asked; });
-  return listed || asked != "default" || models.empty() ? asked : models.front().id;
+  if (listed || asked != "default" || models.empty()) return asked;
+  return options.default_model.empty() ? models.front().id : options.default_model;
 }
 
 bool Upstream::Core::Register(const std::shared_ptr<Call>& call) {
@@ -131,9 +132,13 @@ Snapshot Upstream::Describe() const {
     snapshot.models.push_back(std::move(info));
   }
   if (!snapshot.models.empty() && !snapshot.Find("default")) {
-    ModelInfo alias = snapshot.models.front();
-    alias.alias_of = std::exchange(alias.id, "default");
-    snapshot.models.push_back(std::move(alias));
+    const std::string& wanted = core_->options.default_model;
+    const ModelInfo* first = wanted.empty() ? &snapshot.models.front() : snapshot.Find(wanted);
+    if (first) {
+      ModelInfo alias = *first;
+      alias.alias_of = std::exchange(alias.id, "default");
+      snapshot.models.push_back(std::move(alias));
+    }
   }
   std::ranges::sort(snapshot.models, {}, &ModelInfo::id);
   const auto count = [](double value) { return static_cast<uint32_t>(std::min(value, 1e9)); };

@@ -22,8 +22,9 @@ struct UpstreamOptions {
   std::string url;                             // see http/url.h
   const upstream::Profile* profile = nullptr;  // null: found out from the server's models, else `openai`
   std::string api_key;                         // empty: none
-  std::string model;         // ask for this one whatever the request says; empty: for the request's
-  uint32_t max_running = 0;  // what the server works on at a time; 0: not known
+  std::string model;          // ask for this one whatever the request says; empty: for the request's
+  std::string default_model;  // what `default` stands for; empty: the first of the server's models
+  uint32_t max_running = 0;   // what the server works on at a time; 0: not known
   TlsFiles tls;
   Millis connect_timeout{3'000};
   Millis first_byte_limit{600'000};  // from the request to the head of the answer: queue and prefill

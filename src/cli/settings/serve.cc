@@ -8,6 +8,7 @@ void ServeSettings::Declare(Settings& settings) {
   settings.ConfigFileFrom({"CY_LLM_SERVE_CONFIG"});
   http.Declare(settings);
   models.Declare(settings);
+  upstream.Declare(settings);
   process.DeclareInsecure(settings, "Allow an address that other machines can reach without an API token");
   process.DeclareServer(settings);
   DeclareUnusedWorkerNames(settings);
@@ -16,6 +17,10 @@ void ServeSettings::Declare(Settings& settings) {
     settings.IgnoreVariable(name, "serve runs gateway, coordinator and worker in one process");
   }
   settings.AddCheck([this] {
+    if (!upstream.urls.empty() && (!models.registry_path.empty() || !models.registry_json.empty()))
+      return InvalidArgument(
+          "--upstream and a model registry exclude each other: name the servers in the registry (engine, "
+          "url)");
     return CheckPublicBind({http.listen}, http.api_token, process.insecure,
                            "set GATEWAY_API_TOKEN (or gateway.api_token in the file)");
   });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cli/settings/gateway.h"
+#include "cli/settings/upstream.h"
 #include "cli/settings/worker.h"
 
 namespace cyllm {
@@ -10,6 +11,7 @@ struct ServeSettings {
   ProcessSettings process;
   HttpSettings http;
   ModelSettings models;
+  UpstreamSettings upstream;
 
   void Declare(Settings& settings);
 };

@@ -1,0 +1,12 @@
+// `cy-llm serve --upstream`: gateway and coordinator in front of model servers that speak HTTP.
+#pragma once
+
+#include "cli/settings/serve.h"
+#include "cli/startup.h"
+
+namespace cyllm {
+
+// Serves until a signal; the exit status.
+int RunRouter(const ServeSettings& values, ServerProcess& process);
+
+}  // namespace cyllm

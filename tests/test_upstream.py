@@ -1,0 +1,301 @@
+"""`cy-llm serve --upstream`: a router in front of model servers over HTTP. The servers are our own vLLM that computes
+nothing (its traps: support/fake_vllm.py), and cy-llm itself."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from conftest import client, registry
+from support.process import OWN_VARIABLES, http, run, wait_until
+
+FAKE = Path(__file__).parent / "support" / "fake_vllm.py"
+
+
+class FakeVllm:
+    def __init__(self, folder: Path, name: str, *args: str, **env: str):
+        self.socket = folder / f"{name}.sock"
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(OWN_VARIABLES + ("FAKE_",))}
+        self.popen = subprocess.Popen(
+            [sys.executable, str(FAKE), "serve", "models/smol", "--served-model-name", "smol", "--uds", str(self.socket),
+             "--tool-call-parser", "hermes", *args],
+            env=clean | env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+        self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://x", timeout=30)
+        wait_until(self.up, what="the fake vLLM")
+
+    def up(self) -> bool:
+        try:
+            return self.http.get("/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    @property
+    def url(self) -> str:
+        return f"unix:{self.socket}"
+
+    def told(self) -> dict:
+        return self.http.get("/fake").json()
+
+    def kill(self):
+        try:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.popen.wait()
+
+
+@pytest.fixture
+def vllm(tmp_path):
+    running: list[FakeVllm] = []
+
+    def begin(*args: str, **env: str) -> FakeVllm:
+        running.append(FakeVllm(tmp_path, f"v{len(running)}", *args, **env))
+        return running[-1]
+
+    yield begin
+    for server in running:
+        server.kill()
+
+
+@pytest.fixture
+def router(start):
+    def begin(*servers, args=(), env=None, ready=True) -> str:
+        urls = ",".join(s if isinstance(s, str) else s.url for s in servers)
+        process = start("serve", "--listen", "127.0.0.1:0", "--upstream", urls, *args, env=env, expect=("gateway",))
+        url = process.address("gateway")
+        begin.process = process
+        if ready:
+            wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
+        return url
+
+    return begin
+
+
+def user(text: str) -> list:
+    return [{"role": "user", "content": text}]
+
+
+def ask(api, text: str, **kw):
+    return api.chat.completions.create(model="smol", messages=user(text), **kw)
+
+
+def text_of(chunks) -> str:
+    return "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+
+
+def test_a_chat_through_it(vllm, router):
+    server = vllm("--enable-prompt-tokens-details")
+    url = router(server)
+    api = client(url)
+    done = ask(api, "one two three", temperature=0, seed=7, user="x")
+    assert done.choices[0].message.content == "one two three" and done.choices[0].finish_reason == "stop"
+    assert (done.usage.prompt_tokens, done.usage.completion_tokens) == (3, 3)
+    assert done.usage.prompt_tokens_details.cached_tokens == 2
+    chunks = list(ask(api, "one two three", stream=True, stream_options={"include_usage": True}, max_tokens=2))
+    assert text_of(chunks) == "one two" and chunks[-1].usage.completion_tokens == 2
+    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == ["length"]
+    sent = server.told()["requests"][0]
+    assert sent["body"]["seed"] == 7 and sent["body"]["temperature"] == 0 and sent["body"]["return_token_ids"] is True
+    assert sent["id"]
+    assert [m.id for m in api.models.list()].count("smol") == 1
+
+
+def test_every_kind_of_request(vllm, router):
+    url = router(vllm(FAKE_VLLM_EMBEDS="1"), args=("--engine", "vllm"))
+    api = client(url)
+    assert api.completions.create(model="smol", prompt="a b c", max_tokens=2).choices[0].text == "a b"
+    assert api.completions.create(model="smol", prompt=[5, 6], max_tokens=2).choices[0].text == "t5 t6"
+    two = ask(api, "x y", n=2, temperature=0)
+    assert [c.message.content for c in two.choices] == ["x y", "x y"] and two.usage.completion_tokens == 4
+    logprobs = ask(api, "x y", logprobs=True, top_logprobs=1).choices[0].logprobs.content
+    assert [(t.token, t.logprob, t.top_logprobs[0].token) for t in logprobs] == [("x", -0.5, "x"), ("y", -0.5, "y")]
+    vectors = api.embeddings.create(model="smol", input=["a", "bcd"])
+    assert [d.embedding for d in vectors.data] == [[1, 0.5], [3, 0.5]] and vectors.usage.prompt_tokens == 3
+    ranked = http.post(url + "/v1/rerank", json={"model": "smol", "query": "q", "documents": ["a", "bcd"]}).json()["results"]
+    assert [r["index"] for r in ranked] == [1, 0]
+    tokens = http.post(url + "/tokenize", json={"model": "smol", "prompt": "a b"}).json()["tokens"]
+    assert tokens == [1097, 1098]
+
+
+def test_forced_tool_calls_keep_their_schema(vllm, router):
+    api = client(router(vllm()))
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}
+    for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+        done = ask(api, "x", tools=[tool], tool_choice=choice)
+        (call,) = done.choices[0].message.tool_calls
+        assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Paris"})
+        assert done.choices[0].finish_reason == "tool_calls"
+
+
+def test_stop_strings_hold_text_back_but_lose_none(vllm, router):
+    api = client(router(vllm()))
+    assert text_of(ask(api, "Hello there you", stream=True, stop=["e y"])) == "Hello ther"
+    assert text_of(ask(api, "Hello there you", stream=True, stop=["nothing like it"])) == "Hello there you"
+
+
+def test_a_missing_route_and_a_missing_model(vllm, router):
+    api = client(router(vllm()))
+    with pytest.raises(openai.BadRequestError):  # no embeddings with this model
+        api.embeddings.create(model="smol", input="a")
+    with pytest.raises(openai.NotFoundError):
+        api.chat.completions.create(model="other", messages=user("x"))
+
+
+def test_what_the_server_refuses_is_the_clients_error(vllm, router):
+    server = vllm()
+    url = router(server)
+    done = http.post(url + "/v1/chat/completions", json={"model": "smol", "messages": user("x"), "top_k": 5, "n": 2, "temperature": 0.5})
+    assert done.status_code == 200
+    for _ in range(10):  # as many as one likes
+        with pytest.raises(openai.BadRequestError):
+            client(url).chat.completions.create(model="smol", messages=[{"role": "user", "content": "x"}], tool_choice="required", tools=[
+                {"type": "function", "function": {"name": "f"}}], top_p=7)  # fmt: skip
+    assert http.get(url + "/ready").status_code == 200
+
+
+def test_one_of_two_servers_fails(vllm, router):
+    good, bad = vllm(), vllm()
+    api = client(router(good, bad))
+    for _ in range(4):
+        assert ask(api, "a b c").choices[0].message.content == "a b c"
+    asked = [len(s.told()["requests"]) for s in (good, bad)]
+    assert min(asked) >= 1  # both take part
+    bad.kill()
+    for _ in range(10):
+        assert ask(api, "a b c").choices[0].message.content == "a b c"
+
+
+@pytest.mark.parametrize("fault", ["500", "garbage", "die-before", "overloaded"])
+def test_failures_before_the_first_token_are_tried_elsewhere(vllm, router, fault):
+    servers = vllm(), vllm()
+    api = client(router(*servers))
+    with pytest.raises(openai.InternalServerError) as error:
+        ask(api, f"fault: {fault}")
+    assert "secret.py" not in str(error.value)
+    asked = [r for s in servers for r in s.told()["requests"]]
+    assert len(asked) >= 2, "only one was asked"
+
+
+@pytest.mark.parametrize("fault", ["die", "engine-dies", "garbage-event"])
+def test_failures_in_the_middle_are_an_error_never_an_end(vllm, router, fault):
+    api = client(router(vllm()))
+    got = []
+    with pytest.raises(openai.APIError):
+        for chunk in ask(api, f"fault: {fault} one two", stream=True):
+            got += [c.delta.content for c in chunk.choices if c.delta.content]
+            assert not any(c.finish_reason for c in chunk.choices)
+    assert "".join(got) == "one"
+
+
+def test_a_stall_ends_at_its_limit(vllm, router, tmp_path):
+    config = tmp_path / "serve.toml"
+    config.write_text("[upstream]\nsilence_limit = 0.3\n")
+    api = client(router(vllm(), args=("--config", str(config))))
+    with pytest.raises(openai.APIError):
+        list(ask(api, "fault: stall one two", stream=True))
+
+
+def test_a_client_that_goes_away_ends_the_work(vllm, router):
+    server = vllm(FAKE_VLLM_TOKEN_S="0.05")
+    url = router(server)
+    stream = ask(client(url), "word " * 2000, stream=True)
+    next(iter(stream))
+    assert server.told()["running"] == 1
+    stream.close()
+    wait_until(lambda: server.told()["running"] == 0, limit=10, what="the server to be free")
+
+
+def test_a_key_is_shown_and_a_wrong_one_is_said(vllm, router):
+    server = vllm("--api-key", "sesame")
+    api = client(router(server, env={"CY_LLM_UPSTREAM_API_KEY": "sesame"}))
+    assert ask(api, "a").choices[0].message.content == "a"
+    url = router(server, env={"CY_LLM_UPSTREAM_API_KEY": "wrong"}, ready=False)
+    wait_until(lambda: "does not accept our key" in http.get(url + "/ready").text, what="the reason")
+
+
+def test_a_server_that_drains_answers_500_while_its_health_is_good(vllm, router):
+    old, new = vllm("--shutdown-timeout", "20", FAKE_VLLM_TOKEN_S="0.05"), vllm()
+    api = client(router(old, new))
+    streams = [ask(api, "word " * 60, stream=True) for _ in range(2)]  # one on each, in turns
+    firsts = [next(iter(s)) for s in streams]
+    assert firsts and old.told()["running"] >= 1
+    old.popen.send_signal(signal.SIGTERM)
+    wait_until(lambda: old.http.post("/v1/chat/completions", json={"messages": user("x"), "stream": True}).status_code == 500, what="the drain")
+    assert old.up()
+    for _ in range(10):
+        assert ask(api, "a b").choices[0].message.content == "a b"
+    for stream in streams:
+        assert len([c for c in stream if c.choices and c.choices[0].delta.content]) >= 59
+    assert old.popen.wait(20) == 0
+
+
+def test_a_server_that_hangs_on_sigterm_is_left_behind(vllm, router, tmp_path):
+    config = tmp_path / "serve.toml"
+    config.write_text("[upstream]\nsilence_limit = 0.5\n")
+    old = vllm(FAKE_VLLM_TOKEN_S="0.02")
+    api = client(router(old, args=("--config", str(config))))
+    stream = ask(api, "word " * 1000, stream=True)
+    next(iter(stream))
+    old.popen.send_signal(signal.SIGTERM)
+    with pytest.raises(openai.APIError):
+        list(stream)
+    assert old.popen.wait(20) == 0  # our side closed: now it can end
+
+
+def test_the_death_of_its_worker_is_no_success(vllm, router):
+    server = vllm(FAKE_VLLM_TOKEN_S="0.02")
+    url = router(server)
+    stream = ask(client(url), "word " * 1000, stream=True)
+    next(iter(stream))
+    os.kill(server.told()["pids"][2], signal.SIGKILL)
+    with pytest.raises(openai.APIError):
+        list(stream)
+    assert server.popen.wait(20) == 0
+    wait_until(lambda: http.get(url + "/ready").status_code == 503, what="/ready to say so")
+    assert server.socket.exists()  # which says nothing
+
+
+def test_many_at_once(vllm, router):
+    servers = vllm(), vllm()
+    api = client(router(*servers))
+    with ThreadPoolExecutor(16) as pool:
+        texts = [f"request number {i} of many" for i in range(200)]
+        assert [d.choices[0].message.content for d in pool.map(lambda t: ask(api, t), texts)] == texts
+
+
+def test_cy_llm_behind_cy_llm(echo, router):
+    inner = echo()
+    url = router(inner)
+    api = client(url)
+    done = api.chat.completions.create(model="default", messages=user("one two three"), temperature=0)
+    assert done.choices[0].message.content == "one two three" and done.usage.completion_tokens == 3
+    chunks = list(api.chat.completions.create(model="default", messages=user("a b"), stream=True, max_tokens=3, n=2))
+    assert {c.choices[0].index for c in chunks} == {0, 1}
+    assert text_of([c for c in chunks if c.choices[0].index == 1]) == "a b a"
+    assert api.completions.create(model="default", prompt="x y", max_tokens=2).choices[0].text
+    with pytest.raises(openai.BadRequestError):
+        api.chat.completions.create(model="default", messages=user("x"), temperature=9)
+
+
+def test_wrong_settings_are_said():
+    for args, words in (
+        (["--upstream", "127.0.0.1:1"], ["http://host:port"]),
+        (["--upstream", "http://127.0.0.1:1", "--engine", "no-such"], ["no-such", "vllm", "cuda-trt"]),
+        (["--upstream", "http://127.0.0.1:1", "--registry", "x.json"], ["exclude"]),
+    ):
+        done = run("serve", "--listen", "127.0.0.1:0", *args)
+        assert done.returncode == 2, args
+        assert all(word in done.stderr for word in words), done.stderr
+
+
+def test_it_ends_when_told_with_servers_that_never_answered(router):
+    url = router("http://127.0.0.1:9", ready=False)
+    assert http.get(url + "/ready").status_code == 503
+    assert router.process.terminate() == 0
