@@ -156,3 +156,15 @@ def test_old_clients_are_resumed_by_the_coordinator(worker, coordinator, legacy_
             busy[0].kill()
     assert text == expected()
     assert ended == 1
+
+
+@pytest.mark.parametrize(("how", "figure", "limit"), [(signal.SIGKILL, 1.0, 3.0), (signal.SIGSTOP, 5.0, 9.0)])
+def test_how_soon_it_is_noticed(pair, how, figure, limit):
+    """The figures are printed; the limits leave room for a machine that is busy with other things."""
+    _, workers, coordinators = pair
+    begin = time.monotonic()
+    workers[0].signal(how)
+    wait_until(lambda: metric_of(coordinators[0], "coordinator_workers_healthy") == 1, limit=limit, what=how.name)
+    print(f"\n{how.name}: noticed after {time.monotonic() - begin:.2f} s (figure: {figure} s)")
+    if how == signal.SIGSTOP:
+        workers[0].signal(signal.SIGCONT)

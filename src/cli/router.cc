@@ -46,7 +46,8 @@ int RunRouter(const ServeSettings& values, ServerProcess& process) {
   const auto coordinator = Coordinator::Make({.name = ProcessName("")}, pool);
   for (size_t i = 0; i < upstreams->size(); ++i)
     coordinator->AddWorker(fmt::format("upstream-{}", i + 1), (*upstreams)[i]);
-  Gateway gateway(MakeGatewayOptions(values.http), pool, coordinator);
+  Gateway gateway(MakeGatewayOptions(values.http), pool,
+                  std::make_shared<Resume>(coordinator, MakeResumeOptions(values.http)));
   const Status status = gateway.Start();
   if (status.ok()) {
     process.SayListening("gateway", "http://" + gateway.address());

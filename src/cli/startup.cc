@@ -100,7 +100,7 @@ TimePoint ServerProcess::WaitForStop(const ProcessSettings& process) {
          std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(process.drain_timeout));
 }
 
-TlsFiles MakeTls(const ProcessSettings& process) {
+GrpcTls MakeTls(const ProcessSettings& process) {
   return {process.tls_cert, process.tls_key, process.tls_ca};
 }
 

@@ -47,7 +47,7 @@ class ServerProcess {
   TimePoint WaitForStop(const ProcessSettings& process);
 };
 
-TlsFiles MakeTls(const ProcessSettings& process);
+GrpcTls MakeTls(const ProcessSettings& process);
 
 // `configured`, or host and process id.
 std::string ProcessName(const std::string& configured);

@@ -17,7 +17,7 @@ struct CoordinatorOptions {
   std::string name;
   std::vector<std::string> workers;       // addresses to dial; others register themselves
   std::string internal_token;             // sent to workers
-  TlsFiles tls;                           // towards workers
+  GrpcTls tls;                            // towards workers
   uint32_t max_attempts = 3;              // per request, before its first event
   std::string policies = "prefix_aware";  // of the fleet, and of single models: "p,model=q"
   size_t max_waiting = 1'024;             // per model, when every worker is overloaded

@@ -140,8 +140,7 @@ void WorkerSet::Tick(TimePoint now) {
     fleet_->Remove(backend->service.get());
   }
   // Closing waits for the connection's tasks, which run on these threads.
-  for (auto& connection : connections)
-    Post(closers_.At(0), [c = std::move(connection)] { c->Close(); });
+  for (auto& connection : connections) Post(closers_.At(0), [c = std::move(connection)] { c->Close(); });
   if (!done.empty()) CountReady();
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/metrics.h"
 
 namespace cyllm {
 namespace {
@@ -10,6 +11,16 @@ namespace {
 // How long a worker that said `overloaded` is not asked, unless something ends there before.
 constexpr Millis kFullMin{50}, kFullMax{1'000};
 constexpr Millis kLookAgain{500};  // while waiting: what wakes may have been missed
+
+prometheus::Counter& Retries() {
+  static auto& counter = Counter("fleet_retries_total",
+                                 "Requests that failed before their first token and were tried elsewhere");
+  return counter;
+}
+prometheus::Counter& Refusals() {
+  static auto& counter = Counter("fleet_overloaded_total", "Times that a worker said overloaded");
+  return counter;
+}
 
 }  // namespace
 
@@ -165,12 +176,14 @@ void FleetStream::Ended(Status why) {
     // A normal answer: elsewhere, or when something has ended there.
     backend->full_until =
         (Clock::now() + std::clamp(end_.retry_after, kFullMin, kFullMax)).time_since_epoch().count();
+    Refusals().Increment();
     tried_.pop_back();
     --receipt_.attempts;
     if (ticket_) fleet_->queue_.GiveTurnBack(ticket_);
     return;
   }
   if (receipt_.attempts >= fleet_->options_.max_attempts) return End(end_);
+  Retries().Increment();
   Log()->info("{} failed on {} before its first token, trying another: {}", context_.request_id,
               backend->name, end_.ToString());
 }

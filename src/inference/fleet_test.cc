@@ -310,6 +310,37 @@ TEST_F(FleetTest, AnEngineThatStandsStillLosesItsStreams) {
   EXPECT_TRUE(backend->suspect);
 }
 
+// An old peer has no session whose end would end its streams.
+TEST_F(FleetTest, StreamsOfAPeerThatIsGoneAreLostUnlessTheyProgress) {
+  fleet = Fleet::Make({.lost_silence = Millis(1'000)});
+  auto held = Backend({TextAnswer({"a"}), Status::Ok(), true});
+  fleet->Add("1", held);
+  Request request;
+  request.facts.model = "m";
+  request.facts.choices = 2;
+  request.payload = Payload::Of({});
+  Context context;
+  context.home = pool.At(0);
+  auto stream = fleet->Infer(std::move(request), context);
+  const auto next = [](EventSource& s) -> Task<> { co_await s.Next(kNever); };
+  pool.RunBlocking(next(*stream));
+  Snapshot gone;
+  gone.not_ready_reasons = {"not connected"};
+  held->SetSnapshot(gone);
+  fleet->Refresh(held.get());
+  const auto backend = fleet->table()->rows[0].backend;
+  fleet->Check(backend->streams.last_progress() + Millis(900));
+  EXPECT_EQ(backend->streams.size(), 1u);
+  held->seen()[0].pipe->Push(TextDelta{0, "b"});
+  pool.RunBlocking(next(*stream));
+  fleet->Check(backend->streams.last_progress() + Millis(900));
+  EXPECT_EQ(backend->streams.size(), 1u);
+  fleet->Check(backend->streams.last_progress() + Millis(1'000));
+  Collected got;
+  pool.RunBlocking(Collect(*stream, got));
+  EXPECT_EQ(got.end.reason, "connection_lost");
+}
+
 TEST_F(FleetTest, AChangeOfLoadLeavesTheTableAsItIs) {
   auto fake = Backend({{}, Status::Ok()});
   fleet->Add("1", fake);

@@ -51,7 +51,7 @@ struct GrpcServerOptions {
   bool token_for_control = true;          // the contract: StreamPredict, Control, training; Health never
   bool require_token_for_attach = false;  // Attach on a public address without a token is refused
   std::string name;                       // of this process, said in Hello
-  TlsFiles tls;                           // of TCP listeners
+  GrpcTls tls;                            // of TCP listeners
   size_t max_message_bytes = 100u << 20;
   size_t max_prompt_chars = 50'000;   // of a StreamPredict without payload; 0: unlimited
   bool accept_serving_peers = false;  // coordinator: workers may register over Attach

@@ -18,7 +18,7 @@ struct RemoteOptions {
   std::string address;         // "host:port", "unix:/path" or "unix:///path"
   std::string name;            // of this process, said in Hello
   std::string internal_token;  // sent as `authorization: Bearer ...`; empty: none
-  TlsFiles tls;
+  GrpcTls tls;
   size_t max_message_bytes = 100u << 20;
   std::chrono::milliseconds connect_timeout{5'000};  // of the first answer to Attach
   std::chrono::milliseconds backoff_min{50};

@@ -36,7 +36,7 @@ Owned<EVP_PKEY> ReadKey(const std::string& path) {
   return Owned<EVP_PKEY>(file ? PEM_read_PrivateKey(file.get(), nullptr, NoPassphrase, nullptr) : nullptr);
 }
 
-std::shared_ptr<tls::CertificateProviderInterface> Watch(const TlsFiles& files) {
+std::shared_ptr<tls::CertificateProviderInterface> Watch(const GrpcTls& files) {
   return std::make_shared<tls::FileWatcherCertificateProvider>(files.key, files.cert, files.ca,
                                                                kReadAgainSeconds);
 }
@@ -45,7 +45,7 @@ bool IsUnix(const std::string& address) { return address.starts_with("unix:"); }
 
 }  // namespace
 
-Status CheckTls(const TlsFiles& files) {
+Status CheckTls(const GrpcTls& files) {
   if (files.cert.empty() != files.key.empty())
     return InvalidArgument(files.cert.empty() ? "tls.key (CY_LLM_GRPC_TLS_KEY) needs tls.cert beside it"
                                               : "tls.cert (CY_LLM_GRPC_TLS_CERT) needs tls.key beside it");
@@ -63,7 +63,7 @@ Status CheckTls(const TlsFiles& files) {
   return Status::Ok();
 }
 
-std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const TlsFiles& files,
+std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const GrpcTls& files,
                                                                const std::string& address) {
   if (IsUnix(address) || !files.serves()) return grpc::InsecureServerCredentials();
   tls::TlsServerCredentialsOptions options(Watch(files));
@@ -75,7 +75,7 @@ std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const TlsFiles& f
   return tls::TlsServerCredentials(options);
 }
 
-std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(const TlsFiles& files,
+std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(const GrpcTls& files,
                                                                  const std::string& address) {
   if (IsUnix(address) || !files.calls()) return grpc::InsecureChannelCredentials();
   tls::TlsChannelCredentialsOptions options;

@@ -16,7 +16,7 @@
 
 namespace cyllm {
 
-struct TlsFiles {
+struct GrpcTls {
   std::string cert, key, ca;  // paths; empty: none
 
   bool serves() const { return !cert.empty(); }
@@ -24,12 +24,12 @@ struct TlsFiles {
 };
 
 // INVALID_ARGUMENT with the file that is missing, no PEM, or not the key of its certificate.
-Status CheckTls(const TlsFiles& files);
+Status CheckTls(const GrpcTls& files);
 
 // `address`: of the listener, or dialled; "unix:..." is not encrypted.
-std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const TlsFiles& files,
+std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const GrpcTls& files,
                                                                const std::string& address);
-std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(const TlsFiles& files,
+std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(const GrpcTls& files,
                                                                  const std::string& address);
 
 }  // namespace cyllm
