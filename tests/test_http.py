@@ -106,7 +106,7 @@ def test_a_body_of_100_mb_is_refused_before_it_is_read(url):
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n"
     reply = raw(url, head)
     assert reply.startswith(b"HTTP/1.1 413") and b"request_too_large" in reply
-    reply = http.post(url + "/v1/chat/completions", content=b"[" + b" " * (20 << 20))
+    reply = http.post(url + "/v1/chat/completions", content=b"[" + b" " * (33 << 20))
     assert reply.status_code == 413
 
 

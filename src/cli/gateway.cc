@@ -5,6 +5,7 @@
 #include <charconv>
 #include <optional>
 
+#include "base/log.h"
 #include "cli/gateway_options.h"
 #include "cli/settings/address.h"
 #include "cli/startup.h"
@@ -85,9 +86,12 @@ int RunGateway(const Args& args) {
   Gateway gateway(options, pool,
                   std::make_shared<Resume>(coordinators.fleet, MakeResumeOptions(values.http)));
   if (const Status status = gateway.Start(); !status.ok()) return Fail(status);
-  process.SayListening("gateway", "http://" + gateway.address());
+  if (values.http.log_prompts) Log()->warn("gateway.log_prompts: the log holds what users write");
+  process.SayListening("gateway",
+                       (values.http.tls_certificate.empty() ? "http://" : "https://") + gateway.address());
 
-  gateway.Drain(process.WaitForStop(values.process));
+  gateway.Drain(process.WaitForStop(
+      values.process, [&] { ReloadGateway<GatewaySettings>(gateway, "cy-llm gateway", args); }));
   gateway.Stop();
   return kExitOk;
 }

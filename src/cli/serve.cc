@@ -1,6 +1,7 @@
 // cy-llm serve: the same graph as three processes, without the sockets between them.
 #include "cli/settings/serve.h"
 
+#include "base/log.h"
 #include "cli/gateway_options.h"
 #include "cli/router.h"
 #include "cli/startup.h"
@@ -31,7 +32,9 @@ int RunServe(const Args& args) {
   Gateway gateway(MakeGatewayOptions(values.http), pool,
                   std::make_shared<Resume>(coordinator, MakeResumeOptions(values.http)));
   if (const Status status = gateway.Start(); !status.ok()) return Fail(status);
-  process.SayListening("gateway", "http://" + gateway.address());
+  if (values.http.log_prompts) Log()->warn("gateway.log_prompts: the log holds what users write");
+  process.SayListening("gateway",
+                       (values.http.tls_certificate.empty() ? "http://" : "https://") + gateway.address());
 
   const auto loaded = [&]() -> std::optional<bool> {
     const Snapshot snapshot = (*worker)->Describe();
@@ -44,7 +47,8 @@ int RunServe(const Args& args) {
     return Fail(Unavailable("the default model could not be loaded; the log says why"));
   }
 
-  const TimePoint until = process.WaitForStop(values.process);
+  const TimePoint until = process.WaitForStop(
+      values.process, [&] { ReloadGateway<ServeSettings>(gateway, "cy-llm serve", args); });
   gateway.Drain(until);
   (*worker)->Drain(until);
   gateway.Stop();

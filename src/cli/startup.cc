@@ -26,8 +26,13 @@ sigset_t StopSignals() {
   return set;
 }
 
-int AwaitSignal() {
-  const sigset_t set = StopSignals();
+sigset_t AllSignals() {
+  sigset_t set = StopSignals();
+  sigaddset(&set, SIGHUP);
+  return set;
+}
+
+int AwaitSignal(const sigset_t& set) {
   int number = 0;
   while (sigwait(&set, &number) != 0) {
   }
@@ -50,7 +55,7 @@ int Fail(const Status& status, int exit_status) {
 }
 
 ServerProcess::ServerProcess() {
-  const sigset_t set = StopSignals();
+  const sigset_t set = AllSignals();
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   rlimit files{};
@@ -91,11 +96,18 @@ bool ServerProcess::AwaitStart(const std::function<std::optional<bool>()>& start
   }
 }
 
-TimePoint ServerProcess::WaitForStop(const ProcessSettings& process) {
-  const int number = AwaitSignal();
+TimePoint ServerProcess::WaitForStop(const ProcessSettings& process, const std::function<void()>& reload) {
+  int number;
+  while ((number = AwaitSignal(AllSignals())) == SIGHUP) {
+    if (reload) {
+      reload();
+    } else {
+      Log()->info("SIGHUP: nothing here is read again; restart instead");
+    }
+  }
   Log()->info("{}: finishing what runs, for at most {} s", number == SIGTERM ? "SIGTERM" : "SIGINT",
               process.drain_timeout);
-  std::thread([] { std::_Exit(128 + AwaitSignal()); }).detach();
+  std::thread([] { std::_Exit(128 + AwaitSignal(StopSignals())); }).detach();
   return Clock::now() +
          std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(process.drain_timeout));
 }

@@ -24,8 +24,8 @@ std::optional<int> LoadSettings(Settings& settings, const Args& args);
 // "cy-llm: sentence" on stderr; returns `exit_status`.
 int Fail(const Status& status, int exit_status = kExitFailed);
 
-// A server process. Made before any thread starts: from then on, SIGTERM and SIGINT reach WaitForStop only,
-// SIGPIPE is ignored, and as many files may be open as the system lets us.
+// A server process. Made before any thread starts: from then on, SIGTERM, SIGINT and SIGHUP reach WaitForStop
+// only, SIGPIPE is ignored, and as many files may be open as the system lets us.
 class ServerProcess {
  public:
   ServerProcess();
@@ -43,8 +43,8 @@ class ServerProcess {
   bool AwaitStart(const std::function<std::optional<bool>()>& started);
 
   // Blocks until SIGTERM or SIGINT; returns when what runs must be done. A second signal ends the process at
-  // once.
-  TimePoint WaitForStop(const ProcessSettings& process);
+  // once. Meanwhile each SIGHUP calls `reload`.
+  TimePoint WaitForStop(const ProcessSettings& process, const std::function<void()>& reload = {});
 };
 
 GrpcTls MakeTls(const ProcessSettings& process);

@@ -13,12 +13,7 @@ HttpResponse ToResponse(dialect::ApiError error, const dialect::Dialect& dialect
     response.headers.emplace_back("Retry-After", fmt::format("{:.0f}", error.retry_after_s));
   if (!error.should_retry && error.http >= 500) response.headers.emplace_back("x-should-retry", "false");
   if (error.http == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
-  AddHeaders(dialect, request_id, response);
   return response;
-}
-
-void AddHeaders(const dialect::Dialect& dialect, std::string_view request_id, HttpResponse& response) {
-  if (!dialect.id_header.empty()) response.headers.emplace_back(dialect.id_header, request_id);
 }
 
 }  // namespace cyllm

@@ -9,7 +9,4 @@ namespace cyllm {
 HttpResponse ToResponse(dialect::ApiError error, const dialect::Dialect& dialect,
                         std::string_view request_id);
 
-// The headers that every answer in this dialect has.
-void AddHeaders(const dialect::Dialect& dialect, std::string_view request_id, HttpResponse& response);
-
 }  // namespace cyllm

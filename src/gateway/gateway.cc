@@ -4,12 +4,15 @@
 
 #include "async/signal.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/utf8.h"
+#include "gateway/access/cors.h"
 #include "gateway/access/tokens.h"
 #include "gateway/error_response.h"
 #include "gateway/gateway_metrics.h"
 #include "gateway/http/server.h"
 #include "gateway/inference_call.h"
+#include "gateway/model_policy.h"
 #include "gateway/routes.h"
 #include "inference/prefix_hash.h"
 
@@ -50,20 +53,41 @@ HttpResponse Malformed(int status, std::string_view message, std::string_view co
 
 }  // namespace
 
-struct Gateway::Impl {
-  Impl(GatewayOptions o, IoPool& pool, std::shared_ptr<InferenceService> s)
+// The options, and what is made of them; replaced as a whole.
+struct Policy {
+  explicit Policy(GatewayOptions o)
       : options(std::move(o)),
-        service(std::move(s)),
         tokens(options.api_tokens),
         admin_key({options.admin_key}),
-        server(HttpOptions(options), pool, [this](HttpExchange& exchange) { return Handle(exchange); }) {}
+        cors(options.cors_origins.empty() && !options.api_tokens.empty() ? std::vector<std::string>{"*"}
+                                                                         : options.cors_origins) {}
+
+  const GatewayOptions options;
+  const TokenSet tokens, admin_key;
+  const CorsPolicy cors;
+};
+
+struct Gateway::Impl {
+  Impl(GatewayOptions o, IoPool& pool, std::shared_ptr<InferenceService> s)
+      : service(std::move(s)),
+        current(std::make_shared<const Policy>(std::move(o))),
+        server(HttpOptions(Current()->options), pool,
+               [this](HttpExchange& exchange) { return Handle(exchange); }) {}
+
+  std::shared_ptr<const Policy> Current() const {
+    MutexLock lock(mutex);
+    return current;
+  }
 
   static HttpServerOptions HttpOptions(const GatewayOptions& o) {
     HttpServerOptions http;
     http.listen = o.listen;
+    http.tls_certificate = o.tls_certificate;
+    http.tls_key = o.tls_key;
     http.max_header_bytes = o.max_header_bytes;
     http.max_body_bytes = o.max_body_bytes;
     http.max_connections = o.max_connections;
+    http.max_connections_per_address = o.max_connections_per_address;
     http.header_timeout = o.header_timeout;
     http.body_timeout = o.body_timeout;
     http.idle_timeout = o.idle_timeout;
@@ -75,25 +99,29 @@ struct Gateway::Impl {
 
   Task<> Handle(HttpExchange& exchange) {
     const TimePoint start = Clock::now();
+    const std::shared_ptr<const Policy> policy = Current();
     HttpRequest request = exchange.TakeRequest();
     std::string_view rest;
     const Route* route = FindRoute(request.path, rest);
+    AddHeaders(*policy, request, route, exchange);
     CallOutcome outcome;
     std::string model;
-    if (options.admin && (request.path == "/workers" || request.path.starts_with("/workers/"))) {
-      co_await Respond(exchange, co_await Admin(exchange.home(), request), outcome);
-    } else if (std::optional<HttpResponse> refusal = Refusal(request, route)) {
-      co_await Respond(exchange, std::move(*refusal), outcome);
+    if (policy->options.admin && (request.path == "/workers" || request.path.starts_with("/workers/"))) {
+      co_await Respond(exchange, co_await Admin(policy, exchange.home(), request), outcome);
+    } else if (std::optional<HttpResponse> answer = AnswerAtOnce(*policy, request, route)) {
+      co_await Respond(exchange, std::move(*answer), outcome);
     } else if (route->reply) {
-      co_await Respond(exchange, route->reply({request, PercentDecoded(rest), *service, draining}), outcome);
+      const Snapshot snapshot =
+          route->describes ? WithAliases(policy->options, service->Describe()) : Snapshot();
+      co_await Respond(exchange, route->reply({request, PercentDecoded(rest), snapshot, draining}), outcome);
     } else {
-      outcome = co_await Inference(exchange, request, *route, model);
+      outcome = co_await Inference(exchange, *policy, request, *route, model);
     }
     Count(request, route, model, outcome, Clock::now() - start);
   }
 
-  Task<HttpResponse> Admin(Executor home, const HttpRequest& request) {
-    if (!admin_key.Allows(TokenOf(request.Header("Authorization"), request.Header("X-Api-Key"))))
+  Task<HttpResponse> Admin(std::shared_ptr<const Policy> policy, Executor home, const HttpRequest& request) {
+    if (!policy->admin_key.Allows(TokenOf(request.Header("Authorization"), request.Header("X-Api-Key"))))
       co_return HttpResponse{401, R"({"error":{"message":"a valid admin key is needed"}})"};
     struct Answer {
       explicit Answer(Executor home) : done(std::move(home)) {}
@@ -101,7 +129,7 @@ struct Gateway::Impl {
       HttpResponse response;
     };
     auto answer = std::make_shared<Answer>(std::move(home));
-    Post(admin_pool.At(0), [answer, request, ask = options.admin] {
+    Post(admin_pool.At(0), [answer, request, ask = policy->options.admin] {
       answer->response = ask(request);
       answer->done.Notify();
     });
@@ -109,32 +137,59 @@ struct Gateway::Impl {
     co_return std::move(answer->response);
   }
 
+  // On whatever will be answered: what pages must see, and the dialect's own name of the request's id.
+  static void AddHeaders(const Policy& policy, const HttpRequest& request, const Route* route,
+                         HttpExchange& exchange) {
+    const std::string_view id_header = (route ? *route->dialect : DialectOf(request.path)).id_header;
+    if (!id_header.empty()) exchange.AddHeader(id_header, request.id);
+    const std::string_view origin = request.Header("Origin");
+    if (origin.empty() || !policy.cors.Allows(origin)) return;
+    exchange.AddHeader("Access-Control-Allow-Origin", policy.cors.any() ? "*" : origin);
+    if (!policy.cors.any()) exchange.AddHeader("Vary", "Origin");
+    exchange.AddHeader("Access-Control-Expose-Headers",
+                       "x-request-id, request-id, retry-after, x-should-retry");
+  }
+
   static Task<> Respond(HttpExchange& exchange, HttpResponse response, CallOutcome& outcome) {
     outcome.http = response.status;
     if (!co_await exchange.Respond(std::move(response))) outcome.end = MakeStatus(Code::kCancelled, "");
   }
 
-  // What is said before anybody looks at the body.
-  std::optional<HttpResponse> Refusal(const HttpRequest& request, const Route* route) const {
+  // What is said before anybody looks at the body: refusals, and OPTIONS, which never needs a key.
+  std::optional<HttpResponse> AnswerAtOnce(const Policy& policy, const HttpRequest& request,
+                                           const Route* route) const {
     const dialect::Dialect& dialect = route ? *route->dialect : DialectOf(request.path);
     const auto refuse = [&](int http, std::string_view message, std::string_view code) {
       return ToResponse(dialect::FromHttp(http, message, code), dialect, request.id);
     };
-    if (!route) {
-      if (request.method == "OPTIONS") return HttpResponse{204, "", "", {}};
-      return refuse(404, "There is nothing at this path.", "not_found");
-    }
-    if (request.method == "OPTIONS")
-      return HttpResponse{204, "", "", {{"Allow", std::string(route->methods)}}};
+    if (request.method == "OPTIONS") return Options(request, route);
+    if (policy.options.echo_root && request.path == "/" && request.method == "POST")
+      return HttpResponse{200, request.body, "application/octet-stream", {}};
+    if (!route) return refuse(404, "There is nothing at this path.", "not_found");
     if (!HasMethod(route->methods, request.method)) {
       HttpResponse response = refuse(405, "This method is not allowed here.", "method_not_allowed");
       response.headers.emplace_back("Allow", route->methods);
       return response;
     }
-    const bool open =
-        route->access == Access::kOpen || (route->access == Access::kModels && !options.models_need_token);
-    if (!open && !Allowed(request)) return refuse(401, "A valid API key is needed.", "invalid_api_key");
+    if (route->access == Access::kOpen) return std::nullopt;
+    if (!policy.cors.Allows(request.Header("Origin")))
+      return refuse(403, "Pages of this origin may not ask here (gateway.cors_origins).",
+                    "origin_not_allowed");
+    if ((route->access == Access::kToken || policy.options.models_need_token) && !Allowed(policy, request))
+      return refuse(401, "A valid API key is needed.", "invalid_api_key");
     return std::nullopt;
+  }
+
+  // Also a browser's question whether it may ask.
+  static HttpResponse Options(const HttpRequest& request, const Route* route) {
+    const std::string methods(route ? route->methods : "GET, HEAD, POST, OPTIONS");
+    HttpResponse response{204, "", "", {{"Allow", methods}}};
+    if (request.Header("Origin").empty()) return response;
+    response.headers.emplace_back("Access-Control-Allow-Methods", methods);
+    if (const std::string_view wanted = request.Header("Access-Control-Request-Headers"); !wanted.empty())
+      response.headers.emplace_back("Access-Control-Allow-Headers", wanted);
+    response.headers.emplace_back("Access-Control-Max-Age", "7200");
+    return response;
   }
 
   static bool HasMethod(std::string_view methods, std::string_view method) {
@@ -143,9 +198,9 @@ struct Gateway::Impl {
            (at + method.size() == methods.size() || methods[at + method.size()] == ',');
   }
 
-  bool Allowed(const HttpRequest& request) const {
-    return tokens.open() ||
-           tokens.Allows(TokenOf(request.Header("Authorization"), request.Header("X-Api-Key")));
+  static bool Allowed(const Policy& policy, const HttpRequest& request) {
+    return policy.tokens.open() ||
+           policy.tokens.Allows(TokenOf(request.Header("Authorization"), request.Header("X-Api-Key")));
   }
 
   // What the caller says of its place: the worker it would like, and whom to stay with (else: its key).
@@ -157,10 +212,10 @@ struct Gateway::Impl {
     facts.affinity = key.empty() ? 0 : Hash64(key);
   }
 
-  Task<CallOutcome> Inference(HttpExchange& exchange, HttpRequest& request, const Route& route,
-                              std::string& model) {
+  Task<CallOutcome> Inference(HttpExchange& exchange, const Policy& policy, HttpRequest& request,
+                              const Route& route, std::string& model) {
     CallOutcome outcome;
-    Result<dialect::Call> call = Parse(request, route);
+    Result<dialect::Call> call = Parse(policy, request, route);
     if (!call) {
       outcome.end = call.error();
       co_await Respond(exchange, ToResponse(dialect::FromStatus(call.error()), *route.dialect, request.id),
@@ -175,18 +230,25 @@ struct Gateway::Impl {
     context.tracestate = std::string(request.Header("tracestate"));
     for (Request& one : call->requests) PutRouting(request, one.facts);
     request.body = {};
-    InferenceCall run(options, *service, exchange, *route.dialect);
+    InferenceCall run(policy.options, *service, exchange, *route.dialect);
     metrics.running.Increment();
     outcome = co_await run.Run(std::move(*call), std::move(context));
     metrics.running.Decrement();
     co_return outcome;
   }
 
-  Result<dialect::Call> Parse(const HttpRequest& request, const Route& route) const {
+  Result<dialect::Call> Parse(const Policy& policy, const HttpRequest& request, const Route& route) const {
+    const GatewayOptions& options = policy.options;
+    if (options.log_prompts) Log()->info("{} body: {}", request.id, JsonEscape(request.body));
     if (draining) return Err(Unavailable("The server is shutting down.", "draining"));
     if (route.dialect->needs_json_type && !IsJson(request.Header("Content-Type")))
       return Err(InvalidArgument("The Content-Type must be application/json.", {}, "unsupported_media_type"));
-    return route.parse(request.body, {.max_choices = options.max_choices});
+    Result<dialect::Call> call =
+        route.parse(request.body, {.max_choices = options.max_choices, .max_inputs = options.max_inputs});
+    if (!call) return call;
+    ResolveModel(options, *service, *call);
+    LimitTokens(options, *call);
+    return call;
   }
 
   // No Content-Type at all is taken as JSON.
@@ -216,10 +278,10 @@ struct Gateway::Impl {
     Log()->log(level, "{}", line);
   }
 
-  const GatewayOptions options;
   const std::shared_ptr<InferenceService> service;
-  const TokenSet tokens, admin_key;
   IoPool admin_pool{1, "admin"};
+  mutable Mutex mutex;
+  std::shared_ptr<const Policy> current CY_GUARDED_BY(mutex);
   GatewayMetrics metrics;
   std::atomic<bool> draining{false};
   HttpServer server;
@@ -233,6 +295,17 @@ Gateway::~Gateway() { Stop(); }
 Status Gateway::Start() { return impl_->server.Start(); }
 
 std::string Gateway::address() const { return impl_->server.address(); }
+
+Status Gateway::Reload(GatewayOptions options) {
+  const std::shared_ptr<const Policy> now = impl_->Current();
+  options.listen = now->options.listen;
+  options.admin = now->options.admin;
+  options.admin_key = now->options.admin_key;
+  if (Status status = impl_->server.Reload(Impl::HttpOptions(options)); !status.ok()) return status;
+  MutexLock lock(impl_->mutex);
+  impl_->current = std::make_shared<const Policy>(std::move(options));
+  return Status::Ok();
+}
 
 bool Gateway::Drain(TimePoint until) {
   impl_->draining = true;

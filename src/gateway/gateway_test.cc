@@ -414,6 +414,112 @@ TEST_F(GatewayTest, StopEndsStreams) {
   EXPECT_TRUE(service_->WaitForDrop(0));
 }
 
+TEST_F(GatewayTest, PagesOfThisMachineMayAskAndOthersNot) {
+  Start({Answer()});
+  const std::string preflight =
+      Ask("OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: x\r\nOrigin: http://localhost:3000\r\n"
+          "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization, "
+          "x-stainless-os\r\n\r\n");
+  EXPECT_THAT(preflight, StartsWith("HTTP/1.1 204"));
+  EXPECT_THAT(preflight, HasSubstr("Access-Control-Allow-Origin: http://localhost:3000\r\n"));
+  EXPECT_THAT(preflight, HasSubstr("Access-Control-Allow-Headers: authorization, x-stainless-os\r\n"));
+  EXPECT_THAT(preflight, HasSubstr("Vary: Origin\r\n"));
+  const std::string other = Ask(Post("/v1/chat/completions", kChat, "Origin: https://evil.example\r\n"));
+  EXPECT_THAT(other, StartsWith("HTTP/1.1 403"));
+  EXPECT_THAT(other, Not(HasSubstr("Access-Control-Allow-Origin")));
+  EXPECT_TRUE(service_->seen().empty());
+}
+
+TEST_F(GatewayTest, WithTokensAnyPageMayAsk) {
+  Start({Answer()}, [](GatewayOptions& o) { o.api_tokens = {"t"}; });
+  const std::string origin = "Origin: https://app.example\r\n";
+  EXPECT_THAT(Ask("OPTIONS /v1/models HTTP/1.1\r\nHost: x\r\n" + origin + "\r\n"),
+              StartsWith("HTTP/1.1 204"));
+  for (const std::string& request :
+       {Get("/v1/models", origin),
+        Post("/v1/chat/completions", kStream, origin + "Authorization: Bearer t\r\n"),
+        Get("/nothing", origin)}) {
+    Client client(gateway_->address());
+    client.Send(request);
+    EXPECT_THAT(client.Until("\r\n\r\n"), HasSubstr("Access-Control-Allow-Origin: *\r\n")) << request;
+  }
+}
+
+TEST_F(GatewayTest, AliasesFallbackAndLimits) {
+  Start({Answer()}, [](GatewayOptions& o) {
+    o.model_aliases = {{"gpt", "org/m"}};
+    o.model_fallback = true;
+    o.default_max_tokens = 50;
+    o.max_max_tokens = 100;
+  });
+  const auto ask = [&](const std::string& fields) {
+    const json::value body = BodyOf(
+        Ask(Post("/v1/chat/completions", R"({"messages":[{"role":"user","content":"x"}],)" + fields + "}")));
+    return std::pair(service_->seen().back().request.facts, std::string(body.at("model").as_string()));
+  };
+  auto [facts, named] = ask(R"("model":"gpt")");
+  EXPECT_EQ(facts.model, "org/m");
+  EXPECT_EQ(facts.max_tokens, 50u);
+  EXPECT_EQ(named, "gpt");
+  std::tie(facts, named) = ask(R"("model":"other","max_tokens":1000)");
+  EXPECT_EQ(facts.model, "default");
+  EXPECT_EQ(facts.max_tokens, 100u);
+  const json::value models = BodyOf(Ask(Get("/v1/models")));
+  EXPECT_EQ(models.at("data").at(0).at("id"), "gpt");
+  EXPECT_EQ(models.at("data").at(0).at("root"), "org/m");
+}
+
+TEST_F(GatewayTest, ReloadTakesOverWithoutDroppingAStream) {
+  Batch begin = TextAnswer({"Hel"});
+  begin.pop_back();
+  Start({{begin, {}, true}, Answer()});
+  Client running(gateway_->address());
+  running.Send(Post("/v1/chat/completions", kStream));
+  running.Until("Hel");
+  GatewayOptions options;
+  options.api_tokens = {"new"};
+  options.max_body_bytes = 100;
+  ASSERT_TRUE(gateway_->Reload(options).ok());
+  EXPECT_THAT(Ask(Post("/v1/chat/completions", kChat)), StartsWith("HTTP/1.1 401"));
+  EXPECT_THAT(Ask(Post("/v1/chat/completions", kChat, "Authorization: Bearer new\r\n")),
+              StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(Ask(Post("/v1/chat/completions", std::string(200, ' '), "Authorization: Bearer new\r\n")),
+              StartsWith("HTTP/1.1 413"));
+  const auto seen = service_->seen().at(0);
+  seen.pipe->Push(Finished{});
+  seen.pipe->End(Status::Ok());
+  EXPECT_THAT(running.Until("[DONE]"), HasSubstr("[DONE]"));
+  options.tls_certificate = options.tls_key = "/nowhere";
+  EXPECT_FALSE(gateway_->Reload(options).ok());
+}
+
+TEST_F(GatewayTest, ConnectionsOfAnAddressAreBounded) {
+  Start({}, [](GatewayOptions& o) { o.max_connections_per_address = 2; });
+  Client one(gateway_->address()), two(gateway_->address());
+  for (Client* client : {&one, &two}) {
+    client->Send(Get("/health"));
+    EXPECT_THAT(client->Response(), StartsWith("HTTP/1.1 200"));
+  }
+  Client three(gateway_->address());
+  three.Send(Get("/health"));
+  EXPECT_EQ(three.Rest(), "");
+  two.Send(Get("/health", "Connection: close\r\n"));
+  EXPECT_THAT(two.Rest(), StartsWith("HTTP/1.1 200"));
+}
+
+TEST_F(GatewayTest, DialectsRefuseInTheirOwnWords) {
+  Start({}, [](GatewayOptions& o) { o.api_tokens = {"t"}; });
+  const std::string claude = Ask(Post("/v1/messages", "{}", "X-Request-Id: r1\r\n"));
+  EXPECT_THAT(claude, StartsWith("HTTP/1.1 401"));
+  EXPECT_THAT(claude, HasSubstr("request-id: r1\r\n"));
+  EXPECT_EQ(BodyOf(claude).at("error").at("type"), "authentication_error");
+  EXPECT_EQ(BodyOf(claude).at("request_id"), "r1");
+  EXPECT_TRUE(BodyOf(Ask(Post("/api/chat", "{}"))).at("error").is_string());
+  EXPECT_TRUE(BodyOf(Ask(Get("/api/nothing"))).at("error").is_string());
+  EXPECT_EQ(BodyOf(Ask(Post("/api/v1/inference", "{}"))).at("error").at("code"), "UNAUTHORIZED");
+  EXPECT_THAT(Ask(Get("/")), HasSubstr("Ollama is running"));
+}
+
 TEST_F(GatewayTest, ListenErrorNamesTheAddress) {
   Start({});
   GatewayOptions options;

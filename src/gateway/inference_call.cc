@@ -124,7 +124,6 @@ Task<> InferenceCall::RunWhole(dialect::Writer& writer) {
   }
   outcome_.http = 200;
   writer.End(response.body);
-  AddHeaders(dialect_, exchange_.request().id, response);
   AddRoute(response);
   exchange_.OnHangup(nullptr);  // a client that closes after the answer has not gone away
   if (!co_await exchange_.Respond(std::move(response))) gone_ = true;
@@ -151,7 +150,6 @@ Task<> InferenceCall::RunStream(dialect::Writer& writer) {
   HttpResponse head;
   head.content_type = dialect_.stream_type;
   head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
-  AddHeaders(dialect_, exchange_.request().id, head);
   AddRoute(head);
   writer.Start(head.body);
   for (const Event& event : events) writer.Write(event, head.body);

@@ -1,5 +1,6 @@
 #include "gateway/routes.h"
 
+#include "gateway/api_document/api_document.h"
 #include "gateway/dialects/anthropic/anthropic.h"
 #include "gateway/dialects/legacy/legacy.h"
 #include "gateway/dialects/ollama/ollama.h"
@@ -23,23 +24,25 @@ HttpResponse Reply(Result<std::string> body, const dialect::Dialect& dialect, co
 }
 
 HttpResponse Models(const Asked& asked) {
-  const Snapshot snapshot = asked.service.Describe();
-  return Json(asked.request.Header("anthropic-version").empty() ? openai::ModelsBody(snapshot)
-                                                                : anthropic::ModelsBody(snapshot));
+  return Json(asked.request.Header("anthropic-version").empty() ? openai::ModelsBody(asked.snapshot)
+                                                                : anthropic::ModelsBody(asked.snapshot));
 }
 
 HttpResponse Model(const Asked& asked) {
-  return Reply(openai::ModelBody(asked.service.Describe(), std::string(asked.rest)), openai::kDialect, asked);
+  return Reply(openai::ModelBody(asked.snapshot, std::string(asked.rest)), openai::kDialect, asked);
 }
 
-HttpResponse OllamaTags(const Asked& asked) { return Json(ollama::TagsBody(asked.service.Describe())); }
-HttpResponse OllamaRunning(const Asked& asked) { return Json(ollama::RunningBody(asked.service.Describe())); }
+HttpResponse OllamaTags(const Asked& asked) { return Json(ollama::TagsBody(asked.snapshot)); }
+HttpResponse OllamaRunning(const Asked& asked) { return Json(ollama::RunningBody(asked.snapshot)); }
 HttpResponse OllamaVersion(const Asked&) { return Json(ollama::VersionBody()); }
 HttpResponse OllamaShow(const Asked& asked) {
-  return Reply(ollama::ShowBody(asked.service.Describe(), asked.request.body), ollama::kDialect, asked);
+  return Reply(ollama::ShowBody(asked.snapshot, asked.request.body), ollama::kDialect, asked);
 }
 // What its clients look for to find a server.
 HttpResponse OllamaRoot(const Asked&) { return {200, "Ollama is running", "text/plain; charset=utf-8", {}}; }
+
+HttpResponse ApiDocument(const Asked&) { return Json(std::string(kOpenApiJson)); }
+HttpResponse ApiPage(const Asked&) { return {200, std::string(kApiPage), "text/html; charset=utf-8", {}}; }
 
 constexpr const dialect::Dialect* kOpenAi = &openai::kDialect;
 constexpr const dialect::Dialect* kAnthropic = &anthropic::kDialect;
@@ -74,16 +77,18 @@ constexpr Route kRoutes[] = {
     {"/api/tags", kGet, kOllama, Access::kModels, nullptr, OllamaTags},
     {"/api/ps", kGet, kOllama, Access::kModels, nullptr, OllamaRunning},
     {"/api/show", kPost, kOllama, Access::kModels, nullptr, OllamaShow},
-    {"/api/version", kGet, kOllama, Access::kOpen, nullptr, OllamaVersion},
-    {"/", kGet, kOllama, Access::kOpen, nullptr, OllamaRoot},
+    {"/api/version", kGet, kOllama, Access::kOpen, nullptr, OllamaVersion, false},
+    {"/", kGet, kOllama, Access::kOpen, nullptr, OllamaRoot, false},
     // The old prototype's.
     {"/api/v1/inference", kPost, kLegacy, Access::kToken, legacy::ParseInference, nullptr},
     {"/api/v1/inference/stream", kPost, kLegacy, Access::kToken, legacy::ParseInferenceStream, nullptr},
     {"/api/v1/inference/streamWithMetadata", kPost, kLegacy, Access::kToken, legacy::ParseInferenceStream,
      nullptr},
-    {"/health", kGet, kOpenAi, Access::kOpen, nullptr, HealthPage},
+    {"/openapi.json", kGet, kOpenAi, Access::kOpen, nullptr, ApiDocument, false},
+    {"/docs", kGet, kOpenAi, Access::kOpen, nullptr, ApiPage, false},
+    {"/health", kGet, kOpenAi, Access::kOpen, nullptr, HealthPage, false},
     {"/ready", kGet, kOpenAi, Access::kOpen, nullptr, ReadyPage},
-    {"/metrics", kGet, kOpenAi, Access::kOpen, nullptr, MetricsPage},
+    {"/metrics", kGet, kOpenAi, Access::kOpen, nullptr, MetricsPage, false},
 };
 
 }  // namespace

@@ -13,7 +13,7 @@ namespace cyllm {
 struct Asked {
   const HttpRequest& request;
   std::string_view rest;  // of the path, decoded, where the route's ends with "{id}"
-  const InferenceService& service;
+  const Snapshot& snapshot;
   bool draining;
 };
 
@@ -26,6 +26,7 @@ struct Route {
   Access access;
   dialect::ParseFn parse;  // inference; or null, and:
   HttpResponse (*reply)(const Asked&);
+  bool describes = true;  // reply looks at the snapshot
 };
 
 // Null: there is nothing at this path. `rest`: what stands for "{id}", as sent.

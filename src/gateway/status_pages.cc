@@ -10,9 +10,8 @@ namespace cyllm {
 HttpResponse HealthPage(const Asked&) { return {200, R"({"status":"ok"})", "application/json", {}}; }
 
 HttpResponse ReadyPage(const Asked& asked) {
-  const Snapshot snapshot = asked.service.Describe();
-  if (snapshot.ready && !asked.draining) return {200, R"({"status":"ready"})", "application/json", {}};
-  std::vector<std::string> reasons = snapshot.not_ready_reasons;
+  if (asked.snapshot.ready && !asked.draining) return {200, R"({"status":"ready"})", "application/json", {}};
+  std::vector<std::string> reasons = asked.snapshot.not_ready_reasons;
   if (asked.draining) reasons = {"draining"};
   if (reasons.empty()) reasons = {"no worker is available"};
   std::string body = R"({"status":"not ready","reasons":[)";

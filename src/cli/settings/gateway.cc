@@ -17,6 +17,21 @@ void HttpSettings::Declare(Settings& settings) {
                 .metavar = "HOST:PORT",
                 .check = ListenTcpCheck()},
                &listen);
+  settings.Add({.key = "gateway.tls_certificate",
+                .flag = "--tls-certificate",
+                .help = "PEM file with the certificate (and its chain); empty: plain HTTP",
+                .metavar = "FILE"},
+               &tls_certificate);
+  settings.Add({.key = "gateway.tls_key",
+                .flag = "--tls-key",
+                .help = "PEM file with the certificate's key",
+                .metavar = "FILE"},
+               &tls_key);
+  settings.AddCheck([this] {
+    return tls_certificate.empty() == tls_key.empty()
+               ? Status::Ok()
+               : InvalidArgument("gateway.tls_certificate and gateway.tls_key must be given together");
+  });
   settings.Add({.key = "gateway.api_token",
                 .env = {"GATEWAY_API_TOKEN"},
                 .help = "Bearer token that clients must send; empty: open to everybody who can connect",
@@ -27,6 +42,32 @@ void HttpSettings::Declare(Settings& settings) {
                 .flag = "--models-need-token",
                 .help = "Whether the list of models asks for the token too"},
                &models_need_token);
+  settings.Add(
+      {.key = "gateway.cors_origins",
+       .flag = "--cors-origins",
+       .help = "Origins of web pages that may ask; *: any. Empty: with a token any, without one those of "
+               "this machine",
+       .metavar = "ORIGIN[,ORIGIN]"},
+      &cors_origins);
+  settings.Add({.key = "gateway.model_aliases",
+                .flag = "--model-aliases",
+                .help = "Further names of models",
+                .metavar = "NAME=ID[,NAME=ID]",
+                .check = {[](const std::string& text) {
+                            const size_t at = text.find('=');
+                            return at != std::string::npos && at > 0 && at + 1 < text.size();
+                          },
+                          "NAME=ID"}},
+               &model_aliases);
+  settings.Add({.key = "gateway.model_fallback",
+                .flag = "--model-fallback",
+                .help = "Answer requests for unknown models with the default one instead of 404"},
+               &model_fallback);
+  settings.Add({.key = "gateway.default_max_tokens",
+                .help = "max_tokens of requests that give none; 0: the rest of the context"},
+               &default_max_tokens, 0, 1 << 30);
+  settings.Add({.key = "gateway.max_max_tokens", .help = "Highest max_tokens, more is cut; 0: no limit"},
+               &max_max_tokens, 0, 1 << 30);
   settings.Add({.key = "gateway.request_timeout",
                 .flag = "--request-timeout",
                 .env = {"GATEWAY_REQUEST_TIMEOUT"},
@@ -65,6 +106,16 @@ void HttpSettings::Declare(Settings& settings) {
                 .help = "Most connections at once",
                 .metavar = "N"},
                &max_connections, 1, 1'000'000);
+  settings.Add({.key = "gateway.max_connections_per_address",
+                .help = "Most connections of one client address at once; 0: no limit"},
+               &max_connections_per_address, 0, 1'000'000);
+  settings.Add({.key = "gateway.max_inputs", .help = "Most texts that a request may embed or rank"},
+               &max_inputs, 1, 1 << 20);
+  settings.Add(
+      {.key = "gateway.log_prompts", .help = "Write the bodies of requests to the log, prompts and all"},
+      &log_prompts);
+  settings.Add({.key = "gateway.echo_root", .help = "Answer POST / with its body, for tests of HTTP itself"},
+               &echo_root);
   settings.Add({.key = "gateway.max_choices", .help = "Highest n that a request may ask for"}, &max_choices,
                1, 128);
 }

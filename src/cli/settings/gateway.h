@@ -12,8 +12,18 @@ namespace cyllm {
 // The HTTP face. Times in seconds.
 struct HttpSettings {
   std::string listen = "127.0.0.1:8000";
+  std::string tls_certificate, tls_key;
   std::string api_token;
   bool models_need_token = true;
+  std::vector<std::string> cors_origins;
+  std::vector<std::string> model_aliases;  // "name=id"
+  bool model_fallback = false;
+  int64_t default_max_tokens = 0;
+  int64_t max_max_tokens = 0;
+  int64_t max_inputs = 2048;
+  int64_t max_connections_per_address = 0;
+  bool log_prompts = false;
+  bool echo_root = false;
   double request_timeout = 1800;
   double resume_patience = 10;
   double header_timeout = 10;
@@ -22,9 +32,9 @@ struct HttpSettings {
   double write_stall = 60;
   double header_commit = 10;
   double sse_ping = 10;
-  int64_t max_body_bytes = 16 << 20;
+  int64_t max_body_bytes = 32 << 20;
   int64_t max_header_bytes = 32 << 10;
-  int64_t max_connections = 10'000;
+  int64_t max_connections = 20'000;
   int64_t max_choices = 16;
 
   void Declare(Settings& settings);

@@ -3,23 +3,24 @@
 #include <fmt/format.h>
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <optional>
 #include <random>
-#include <tuple>
 
 #include "base/log.h"
+#include "gateway/http/chunked.h"
 
 namespace cyllm {
 
 namespace asio = boost::asio;
-namespace beast = boost::beast;
-namespace http = boost::beast::http;
 
 namespace {
 
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kReadAhead = 4096;
+constexpr size_t kIdleBuffer = 2048;        // that an idle connection holds
+constexpr size_t kBodyStep = 64u << 10;     // of memory for a body, at first
+constexpr size_t kLingerBytes = 64u << 20;  // read and thrown away after a refusal, at most
 constexpr std::chrono::seconds kLinger{2};
 
 bool IsGoodId(std::string_view id) {
@@ -40,10 +41,10 @@ class Connection::Limit {
   Limit(Connection& connection, std::chrono::milliseconds limit) : connection_(connection) {
     connection_.timed_out_ = false;
     connection_.timer_.expires_after(limit);
-    connection_.timer_.async_wait([&c = connection, turn = ++connection.timer_turn_](beast::error_code ec) {
+    connection_.timer_.async_wait([&c = connection, turn = ++connection.timer_turn_](ByteStream::Error ec) {
       if (ec || turn != c.timer_turn_) return;
       c.timed_out_ = true;
-      c.socket_.cancel(ec);
+      c.stream_.socket().cancel(ec);
     });
   }
   ~Limit() {
@@ -57,45 +58,51 @@ class Connection::Limit {
   Connection& connection_;
 };
 
-Connection::Connection(Socket socket, Executor home, const HttpServerOptions& options,
-                       const HttpHandler& handler, const std::atomic<bool>& draining)
-    : socket_(std::move(socket)),
+Connection::Connection(ByteStream::Socket socket, ByteStream::TlsContext tls, Executor home,
+                       std::shared_ptr<const HttpServerOptions> options, const HttpHandler& handler,
+                       const std::atomic<bool>& draining)
+    : stream_(std::move(socket), std::move(tls)),
       timer_(home),
       home_(home),
-      options_(options),
+      options_(std::move(options)),
       handler_(handler),
       draining_(draining),
       watch_ended_(std::move(home)) {}
 
 Task<> Connection::Run() {
-  beast::error_code ec;
-  socket_.set_option(asio::ip::tcp::no_delay(true), ec);
-  socket_.non_blocking(true, ec);
-  for (bool first = true;; first = false) {
+  ByteStream::Error ec;
+  stream_.socket().set_option(asio::ip::tcp::no_delay(true), ec);
+  stream_.socket().non_blocking(true, ec);
+  if (options_->tls()) {
+    const Limit limit(*this, options_->header_timeout);
+    ec = co_await stream_.Handshake();
+  }
+  for (bool first = true; !ec; first = false) {
     if (co_await ReadRequest(first) != Read::kRequest) break;
     answered_ = streaming_ = false;
     co_await handler_(*this);
     on_hangup_ = nullptr;
     co_await Unwatch();
     if (!answered_ && !gone_)
-      co_await Respond(options_.error(500, "The server gave no answer.", "internal_error"));
+      co_await Respond(options_->error(500, "The server gave no answer.", "internal_error"));
     if (streaming_) gone_ = true;  // a stream that was not finished must not look finished
     if (gone_ || !keep_alive_) break;
   }
-  socket_.shutdown(Socket::shutdown_both, ec);
-  socket_.close(ec);
+  if (!gone_) {
+    const Limit limit(*this, kLinger);
+    co_await stream_.ShutdownSend();
+  }
+  stream_.Close();
   timer_.cancel();
 }
 
 void Connection::Abort() {
-  beast::error_code ignored;
   Gone();
-  socket_.close(ignored);
+  stream_.Close();
 }
 
 void Connection::CloseIfIdle() {
-  beast::error_code ignored;
-  if (idle_) socket_.close(ignored);
+  if (idle_) stream_.Close();
 }
 
 HttpRequest Connection::TakeRequest() {
@@ -104,106 +111,185 @@ HttpRequest Connection::TakeRequest() {
   return std::exchange(request_, std::move(left));
 }
 
+void Connection::AddHeader(std::string_view name, std::string_view value) {
+  added_headers_.append(name).append(": ").append(value).append("\r\n");
+}
+
+// ---- reading
+
+Task<bool> Connection::Fill(size_t at_most) {
+  const auto [ec, n] = co_await stream_.Read(buffer_.prepare(at_most));
+  buffer_.commit(n);
+  co_return !ec;
+}
+
+Task<bool> Connection::WaitForBytes(std::chrono::milliseconds limit_time) {
+  if (buffer_.capacity() > kIdleBuffer) {
+    buffer_.clear();
+    buffer_.shrink_to_fit();
+  }
+  request_ = {};
+  idle_ = true;
+  const Limit limit(*this, limit_time);
+  const bool ok = co_await Fill(kIdleBuffer);
+  idle_ = false;
+  co_return ok;
+}
+
+Task<size_t> Connection::ReadHead(HeadError& refusal) {
+  const Limit limit(*this, options_->header_timeout);
+  size_t seen = 0;
+  while (true) {
+    // Some clients end a body with an empty line too much.
+    while (seen == 0 && Buffered().starts_with("\r\n")) buffer_.consume(2);
+    if (const size_t end = FindHeadEnd(Buffered(), seen)) {
+      if (end <= options_->max_header_bytes) co_return end;
+      refusal = {431, "The request's headers are too large."};
+      co_return 0;
+    }
+    seen = buffer_.size();
+    if (!LooksLikeHead(Buffered())) {
+      refusal = seen > 2 ? HeadError{400, "This is not an HTTP request."} : HeadError{0, ""};
+      if (refusal.status != 0) co_return 0;
+    }
+    if (seen > options_->max_header_bytes) {
+      const bool line = Buffered().find('\n') == std::string_view::npos;
+      refusal = line ? HeadError{414, "The request's path is too long."}
+                     : HeadError{431, "The request's headers are too large."};
+      co_return 0;
+    }
+    if (!co_await Fill(kReadAhead)) {
+      if (timed_out_) refusal = {408, "The request took too long to arrive."};
+      co_return 0;
+    }
+  }
+}
+
 Task<Connection::Read> Connection::ReadRequest(bool first) {
   if (buffer_.size() == 0) {
     if (draining_) co_return Read::kClosed;
-    idle_ = true;
-    const Limit limit(*this, first ? options_.header_timeout : options_.idle_timeout);
-    auto [ec, n] = co_await socket_.async_read_some(buffer_.prepare(kReadAhead), kTuple);
-    idle_ = false;
-    if (ec) co_return Read::kClosed;
-    buffer_.commit(n);
+    if (!co_await WaitForBytes(first ? options_->header_timeout : options_->idle_timeout))
+      co_return Read::kClosed;
   }
   request_ = {};
   request_.id = MakeId();
-  keep_alive_ = false;
-  http10_ = head_only_ = false;
+  added_headers_.clear();
+  keep_alive_ = http10_ = head_only_ = false;
 
-  Parser parser;
-  parser.header_limit(static_cast<uint32_t>(options_.max_header_bytes));
-  parser.body_limit(options_.max_body_bytes);
-  beast::error_code header_ec;
-  {
-    const Limit limit(*this, options_.header_timeout);
-    std::tie(header_ec, std::ignore) = co_await http::async_read_header(socket_, buffer_, parser, kTuple);
+  HeadError refusal{0, ""};
+  const size_t size = co_await ReadHead(refusal);
+  if (size == 0) {
+    if (refusal.status == 0) co_return Read::kClosed;
+    co_return co_await Refuse(refusal.status, refusal.message,
+                              refusal.status == 431 ? "headers_too_large" : "");
   }
-  if (header_ec && timed_out_) co_return co_await Refuse(408, "The request took too long to arrive.", "");
-  if (header_ec == http::error::header_limit || header_ec == http::error::buffer_overflow)
-    co_return co_await Refuse(431, "The request's headers are too large.", "headers_too_large");
-  if (header_ec == http::error::body_limit)
-    co_return co_await Refuse(413, "The request is too large.", "request_too_large");
-  if (header_ec.category() == make_error_code(http::error::bad_method).category() &&
-      header_ec != http::error::end_of_stream && header_ec != http::error::partial_message)
-    co_return co_await Refuse(400, "This is not an HTTP request.", "");
-  if (header_ec) co_return Read::kClosed;
+  const auto head = ParseHead(Buffered().substr(0, size), {.max_target_bytes = options_->max_target_bytes});
+  if (!head) co_return co_await Refuse(head.error().status, head.error().message, "");
+  TakeHead(*head);
+  if (head->content_length.value_or(0) > options_->max_body_bytes) co_return co_await RefuseSize();
+  const RequestHead facts{.http10 = head->http10,
+                          .content_length = head->content_length,
+                          .chunked = head->chunked,
+                          .keep_alive = head->keep_alive,
+                          .expects_continue = head->expects_continue};
+  buffer_.consume(size);  // the views are gone
+  const Read body = co_await ReadBody(facts);
+  if (body == Read::kRequest) keep_alive_ = facts.keep_alive;
+  co_return body;
+}
 
-  const auto& message = parser.get();
-  if (const auto id = message.find("X-Request-Id");
-      id != message.end() && IsGoodId({id->value().data(), id->value().size()}))
-    request_.id = std::string(id->value());
-  const auto length = parser.content_length();
-  if (length && *length > options_.max_body_bytes)
-    co_return co_await Refuse(
-        413,
-        fmt::format("The request is too large: {} bytes, {} are allowed.", *length, options_.max_body_bytes),
-        "request_too_large");
-  if (!parser.is_done()) {
-    if (beast::iequals(message[http::field::expect], "100-continue")) {
-      if (!co_await Send("HTTP/1.1 100 Continue\r\n\r\n")) co_return Read::kClosed;
-    }
-    beast::error_code body_ec;
-    {
-      const Limit limit(*this, options_.body_timeout);
-      std::tie(body_ec, std::ignore) = co_await http::async_read(socket_, buffer_, parser, kTuple);
-    }
-    if (body_ec && timed_out_) co_return co_await Refuse(408, "The request took too long to arrive.", "");
-    if (body_ec == http::error::body_limit)
-      co_return co_await Refuse(
-          413, fmt::format("The request is too large: {} bytes are allowed.", options_.max_body_bytes),
-          "request_too_large");
-    if (body_ec.category() == make_error_code(http::error::bad_method).category() &&
-        body_ec != http::error::end_of_stream && body_ec != http::error::partial_message)
-      co_return co_await Refuse(400, "The request's body is malformed.", "");
-    if (body_ec) co_return Read::kClosed;
+void Connection::TakeHead(const RequestHead& head) {
+  http10_ = head.http10;
+  head_only_ = head.method == "HEAD";
+  request_.method = head.method;
+  const size_t question = head.target.find('?');
+  request_.path = head.target.substr(0, question);
+  if (question != std::string_view::npos) request_.query = head.target.substr(question + 1);
+  request_.headers.reserve(head.fields.size());
+  for (const auto& field : head.fields) {
+    request_.headers.emplace_back(field.name, field.value);
+    if (EqualsIgnoringCase(field.name, "X-Request-Id") && IsGoodId(field.value)) request_.id = field.value;
   }
-  TakeOver(parser);
+}
+
+Task<Connection::Read> Connection::ReadBody(const RequestHead& head) {
+  if (!head.chunked && head.content_length.value_or(0) == 0) co_return Read::kRequest;
+  if (head.expects_continue && buffer_.size() == 0) {
+    if (!co_await Send("HTTP/1.1 100 Continue\r\n\r\n")) co_return Read::kClosed;
+  }
+  const Limit limit(*this, options_->body_timeout);
+  if (head.chunked) co_return co_await ReadChunked();
+  co_return co_await ReadFixed(*head.content_length);
+}
+
+// Straight into the body; memory grows with what has come, not with what was announced.
+Task<Connection::Read> Connection::ReadFixed(uint64_t length) {
+  std::string& body = request_.body;
+  const size_t there = std::min<uint64_t>(length, buffer_.size());
+  body.reserve(std::min<uint64_t>(length, kBodyStep));
+  body.append(Buffered().substr(0, there));
+  buffer_.consume(there);
+  while (body.size() < length) {
+    const size_t before = body.size();
+    const size_t step = std::min<uint64_t>(length - before, std::max(kBodyStep, before));
+    body.resize_and_overwrite(before + step, [](char*, size_t n) { return n; });
+    const auto [ec, n] = co_await stream_.Read(asio::buffer(body.data() + before, step));
+    body.resize(before + n);
+    if (ec) co_return co_await AfterFailedRead();
+  }
   co_return Read::kRequest;
 }
 
-void Connection::TakeOver(Parser& parser) {
-  auto message = parser.release();
-  http10_ = message.version() < 11;
-  keep_alive_ = message.keep_alive();
-  head_only_ = message.method() == http::verb::head;
-  request_.method = std::string(message.method_string());
-  const std::string_view target(message.target().data(), message.target().size());
-  const size_t question = target.find('?');
-  request_.path = target.substr(0, question);
-  if (question != std::string_view::npos) request_.query = target.substr(question + 1);
-  for (const auto& field : message) request_.headers.emplace_back(field.name_string(), field.value());
-  request_.body = std::move(message.body());
+Task<Connection::Read> Connection::ReadChunked() {
+  ChunkedDecoder decoder(options_->max_body_bytes);
+  while (true) {
+    size_t used = 0;
+    const auto state = decoder.Feed(Buffered(), used, request_.body);
+    buffer_.consume(used);
+    if (state == ChunkedDecoder::State::kDone) co_return Read::kRequest;
+    if (state == ChunkedDecoder::State::kTooLarge) co_return co_await RefuseSize();
+    if (state == ChunkedDecoder::State::kMalformed)
+      co_return co_await Refuse(400, "The request's body is malformed.", "");
+    if (!co_await Fill(kBodyStep)) co_return co_await AfterFailedRead();
+  }
 }
 
-Task<Connection::Read> Connection::Refuse(int status, std::string_view message, std::string_view code) {
+Task<Connection::Read> Connection::AfterFailedRead() {
+  if (!timed_out_) co_return Read::kClosed;
+  co_return co_await Refuse(408, "The request took too long to arrive.", "");
+}
+
+Task<Connection::Read> Connection::RefuseSize() {
+  const std::string message =
+      fmt::format("The request is too large: {} bytes are allowed.", options_->max_body_bytes);
+  co_return co_await Refuse(413, message, "request_too_large");
+}
+
+Task<Connection::Read> Connection::Refuse(int status, std::string_view text, std::string_view code) {
+  const std::string message(text);
   answered_ = false;
   keep_alive_ = false;
   Log()->info("{} -> {}: {}", request_.id, status, message);
-  co_await Respond(options_.error(status, message, code));
+  co_await Respond(options_->error(status, message, code));
   co_await Linger();
   co_return Read::kAnswered;
 }
 
 // The client may still be sending: closing now would reset the connection before it has read the answer.
 Task<> Connection::Linger() {
-  beast::error_code ignored;
-  socket_.shutdown(Socket::shutdown_send, ignored);
   const Limit limit(*this, kLinger);
-  buffer_.clear();
-  while (true) {
-    auto [ec, n] = co_await socket_.async_read_some(buffer_.prepare(64 << 10), kTuple);
-    if (ec) co_return;
+  co_await stream_.ShutdownSend();
+  std::string scrap(16 << 10, '\0');
+  for (size_t total = 0; total < kLingerBytes;) {
+    ByteStream::Error ec;
+    auto [wait_ec] = co_await stream_.socket().async_wait(ByteStream::Socket::wait_read, kTuple);
+    const size_t n = wait_ec ? 0 : stream_.socket().read_some(asio::buffer(scrap), ec);
+    if (wait_ec || ec || n == 0) co_return;
+    total += n;
   }
 }
+
+// ---- writing
 
 std::string Connection::Head(const HttpResponse& response, bool chunked) const {
   std::string head;
@@ -214,6 +300,7 @@ std::string Connection::Head(const HttpResponse& response, bool chunked) const {
     head += "Content-Type: " + response.content_type + "\r\n";
   for (const auto& [name, value] : response.headers) head += name + ": " + value + "\r\n";
   head += "X-Request-Id: " + request_.id + "\r\n";
+  head += added_headers_;
   if (chunked) {
     head += "Transfer-Encoding: chunked\r\n";
   } else if (!streaming_ && response.status != 204) {
@@ -221,8 +308,10 @@ std::string Connection::Head(const HttpResponse& response, bool chunked) const {
   }
   if (!keep_alive_) {
     head += "Connection: close\r\n";
-  } else if (http10_) {
-    head += "Connection: keep-alive\r\n";
+  } else {
+    if (http10_) head += "Connection: keep-alive\r\n";
+    fmt::format_to(std::back_inserter(head), "Keep-Alive: timeout={}\r\n",
+                   std::chrono::duration_cast<std::chrono::seconds>(options_->idle_timeout).count());
   }
   head += "\r\n";
   return head;
@@ -267,22 +356,17 @@ Task<bool> Connection::FinishStream() {
 }
 
 Task<bool> Connection::Send(std::string data) {
-  const char* at = data.data();
-  size_t left = data.size();
-  while (left > 0) {
-    beast::error_code ec;
-    size_t n = socket_.write_some(asio::buffer(at, left), ec);
-    if (ec == asio::error::would_block) {
-      // The limit is for progress, not for the whole: it starts anew with every part the kernel takes.
-      const Limit limit(*this, options_.write_stall);
-      std::tie(ec, n) = co_await socket_.async_write_some(asio::buffer(at, left), kTuple);
-    }
+  std::string_view left = data;
+  while (!left.empty()) {
+    // The limit is for progress, not for the whole: it starts anew with every part the kernel takes.
+    std::optional<Limit> limit;
+    const auto [ec, n] = co_await stream_.Write(asio::buffer(left.data(), left.size()),
+                                                [&] { limit.emplace(*this, options_->write_stall); });
     if (ec) {
       Gone();
       co_return false;
     }
-    at += n;
-    left -= n;
+    left.remove_prefix(n);
   }
   co_return true;
 }
@@ -305,15 +389,13 @@ void Connection::Gone() {
 void Connection::Watch() {
   if (buffer_.size() >= kReadAhead) return;  // a pipelining client: it is alive
   watching_ = true;
-  socket_.async_read_some(
-      buffer_.prepare(kReadAhead),
-      asio::bind_cancellation_slot(stop_watching_.slot(), [this](beast::error_code ec, size_t n) {
-        watching_ = false;
-        buffer_.commit(n);
-        if (ec && ec != asio::error::operation_aborted) Gone();
-        if (!ec && on_hangup_) Watch();  // a byte of the next request is no reason to stop looking
-        if (!watching_) watch_ended_.Notify();
-      }));
+  stream_.Watch(buffer_.prepare(kIdleBuffer), stop_watching_.slot(), [this](ByteStream::Error ec, size_t n) {
+    watching_ = false;
+    buffer_.commit(n);
+    if (ec && ec != asio::error::operation_aborted) Gone();
+    if (!ec && on_hangup_) Watch();  // a byte of the next request is no reason to stop looking
+    if (!watching_) watch_ended_.Notify();
+  });
 }
 
 Task<> Connection::Unwatch() {

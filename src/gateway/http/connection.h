@@ -3,23 +3,22 @@
 
 #include <atomic>
 #include <boost/asio/cancellation_signal.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/http.hpp>
 #include <memory>
 
 #include "async/signal.h"
+#include "gateway/http/head.h"
 #include "gateway/http/server.h"
+#include "gateway/http/stream.h"
 
 namespace cyllm {
 
 class Connection final : public HttpExchange {
  public:
-  using Socket = boost::asio::ip::tcp::socket;
-
-  // `draining` and everything else referred to outlives the connection.
-  Connection(Socket socket, Executor home, const HttpServerOptions& options, const HttpHandler& handler,
+  // `handler` and `draining` outlive the connection.
+  Connection(ByteStream::Socket socket, ByteStream::TlsContext tls, Executor home,
+             std::shared_ptr<const HttpServerOptions> options, const HttpHandler& handler,
              const std::atomic<bool>& draining);
 
   Task<> Run();
@@ -29,6 +28,7 @@ class Connection final : public HttpExchange {
 
   const HttpRequest& request() const override { return request_; }
   HttpRequest TakeRequest() override;
+  void AddHeader(std::string_view name, std::string_view value) override;
   Task<bool> Respond(HttpResponse response) override;
   Task<bool> StartStream(HttpResponse head) override;
   Task<bool> Write(std::string data) override;
@@ -36,12 +36,24 @@ class Connection final : public HttpExchange {
   void OnHangup(std::function<void()> f) override;
 
  private:
-  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
   enum class Read { kRequest, kClosed, kAnswered };
 
   Task<Read> ReadRequest(bool first);
+  Task<bool> WaitForBytes(std::chrono::milliseconds limit);
+  // Bytes of the head at the front of buffer_; 0: there is none (`refusal` says why, or the client left).
+  Task<size_t> ReadHead(HeadError& refusal);
+  Task<Read> ReadBody(const RequestHead& head);
+  Task<Read> ReadFixed(uint64_t length);
+  Task<Read> ReadChunked();
+  Task<bool> Fill(size_t at_most);  // more bytes into buffer_
+  void TakeHead(const RequestHead& head);
   Task<Read> Refuse(int status, std::string_view message, std::string_view code);
-  void TakeOver(Parser& parser);
+  Task<Read> RefuseSize();
+  Task<Read> AfterFailedRead();
+
+  std::string_view Buffered() const {
+    return {static_cast<const char*>(buffer_.data().data()), buffer_.size()};
+  }
   std::string Head(const HttpResponse& response, bool chunked) const;
   Task<bool> Send(std::string data);
   void Watch();
@@ -52,17 +64,18 @@ class Connection final : public HttpExchange {
   // Cancels what waits on the socket when `limit` has passed; timed_out_ tells then.
   class Limit;
 
-  Socket socket_;
+  ByteStream stream_;
   boost::asio::steady_timer timer_;
   uint64_t timer_turn_ = 0;  // which Limit the timer belongs to
   bool timed_out_ = false;
   const Executor home_;
-  const HttpServerOptions& options_;
+  const std::shared_ptr<const HttpServerOptions> options_;
   const HttpHandler& handler_;
   const std::atomic<bool>& draining_;
   boost::beast::flat_buffer buffer_;
 
   HttpRequest request_;
+  std::string added_headers_;                // as lines
   bool head_only_ = false, http10_ = false;  // of the request
   bool keep_alive_ = false;
   bool answered_ = false, streaming_ = false, chunked_ = false;

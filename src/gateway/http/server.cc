@@ -2,7 +2,8 @@
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <unordered_set>
+#include <map>
+#include <unordered_map>
 
 #include "async/scope.h"
 #include "base/log.h"
@@ -34,20 +35,39 @@ Result<tcp::endpoint> Resolve(const std::string& listen) {
   return found.begin()->endpoint();
 }
 
+Result<ByteStream::TlsContext> MakeTls(const HttpServerOptions& options) {
+  if (!options.tls()) return ByteStream::TlsContext();
+  namespace ssl = asio::ssl;
+  auto context = std::make_shared<ssl::context>(ssl::context::tls_server);
+  boost::system::error_code ec;
+  context->set_options(ssl::context::default_workarounds | ssl::context::no_tlsv1 | ssl::context::no_tlsv1_1 |
+                           ssl::context::no_compression,
+                       ec);
+  SSL_CTX_set_mode(context->native_handle(), SSL_MODE_RELEASE_BUFFERS);  // idle connections are many
+  const auto fail = [&](const std::string& file) {
+    return Err(InvalidArgument("cannot use " + file + " for TLS: " + ec.message()));
+  };
+  context->use_certificate_chain_file(options.tls_certificate, ec);
+  if (ec) return fail(options.tls_certificate);
+  context->use_private_key_file(options.tls_key, ssl::context::pem, ec);
+  if (ec) return fail(options.tls_key);
+  return context;
+}
+
 }  // namespace
 
 struct HttpServer::Impl {
   Impl(HttpServerOptions o, IoPool& p, HttpHandler h)
-      : options(std::move(o)),
+      : options(std::make_shared<const HttpServerOptions>(std::move(o))),
         pool(p),
         handler(std::move(h)),
         acceptor(p.At(0)),
         room(p.At(0)),
-        open(options.metrics.empty() ? nullptr : &Gauge(options.metrics, "Open HTTP connections")) {}
+        open(options->metrics.empty() ? nullptr : &Gauge(options->metrics, "Open HTTP connections")) {}
 
   Task<> Accept() {
     while (!draining) {
-      if (count >= options.max_connections) {
+      if (count >= Options().first->max_connections) {
         co_await room.Wait();
         continue;
       }
@@ -61,12 +81,18 @@ struct HttpServer::Impl {
         }
         continue;
       }
-      ++count;
-      auto connection = std::make_shared<Connection>(std::move(socket), home, options, handler, draining);
+      const asio::ip::address peer = socket.remote_endpoint(ec).address();
+      const auto [now, context] = Options();
+      std::shared_ptr<Connection> connection;
       {
         MutexLock lock(mutex);
-        connections.insert(connection);
+        size_t& of_peer = per_address[peer];
+        if (now->max_connections_per_address > 0 && of_peer >= now->max_connections_per_address) continue;
+        ++of_peer;
+        connection = std::make_shared<Connection>(std::move(socket), context, home, now, handler, draining);
+        connections.emplace(connection, peer);
       }
+      ++count;
       if (open) open->Increment();
       if (!scope.Spawn(home, Serve(connection))) Forget(connection);
     }
@@ -86,21 +112,30 @@ struct HttpServer::Impl {
   void Forget(const std::shared_ptr<Connection>& connection) {
     {
       MutexLock lock(mutex);
-      connections.erase(connection);
+      const auto it = connections.find(connection);
+      if (const auto peer = per_address.find(it->second); --peer->second == 0) per_address.erase(peer);
+      connections.erase(it);
       if (connections.empty()) empty.NotifyAll();
     }
     if (open) open->Decrement();
-    if (count-- == options.max_connections) room.Notify();
+    if (count-- == Options().first->max_connections) room.Notify();
+  }
+
+  std::pair<std::shared_ptr<const HttpServerOptions>, ByteStream::TlsContext> Options() {
+    MutexLock lock(mutex);
+    return {options, tls};
   }
 
   void ForEach(void (Connection::*f)()) {
     MutexLock lock(mutex);
-    for (const auto& connection : connections) {
+    for (const auto& [connection, peer] : connections) {
       Post(connection->home(), [connection, f] { (connection.get()->*f)(); });
     }
   }
 
-  const HttpServerOptions options;
+  Mutex mutex;
+  std::shared_ptr<const HttpServerOptions> options CY_GUARDED_BY(mutex);
+  ByteStream::TlsContext tls CY_GUARDED_BY(mutex);
   IoPool& pool;
   const HttpHandler handler;
   tcp::acceptor acceptor;
@@ -109,9 +144,9 @@ struct HttpServer::Impl {
   std::atomic<bool> draining{false};
   std::atomic<size_t> count{0};
   prometheus::Gauge* const open;
-  Mutex mutex;
   CondVar empty;
-  std::unordered_set<std::shared_ptr<Connection>> connections CY_GUARDED_BY(mutex);
+  std::unordered_map<std::shared_ptr<Connection>, asio::ip::address> connections CY_GUARDED_BY(mutex);
+  std::map<asio::ip::address, size_t> per_address CY_GUARDED_BY(mutex);
   Scope scope;
 };
 
@@ -121,16 +156,17 @@ HttpServer::HttpServer(HttpServerOptions options, IoPool& pool, HttpHandler hand
 HttpServer::~HttpServer() { Stop(); }
 
 Status HttpServer::Start() {
-  const Result<tcp::endpoint> endpoint = Resolve(impl_->options.listen);
+  const auto options = impl_->Options().first;
+  const Result<tcp::endpoint> endpoint = Resolve(options->listen);
   if (!endpoint) return endpoint.error();
+  if (Status status = Reload(*options); !status.ok()) return status;
   boost::system::error_code ec;
   tcp::acceptor& acceptor = impl_->acceptor;
   acceptor.open(endpoint->protocol(), ec);
   if (!ec) acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
   if (!ec) acceptor.bind(*endpoint, ec);
   if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
-  if (ec)
-    return MakeStatus(Code::kUnavailable, "cannot listen on " + impl_->options.listen + ": " + ec.message());
+  if (ec) return MakeStatus(Code::kUnavailable, "cannot listen on " + options->listen + ": " + ec.message());
   const tcp::endpoint local = acceptor.local_endpoint(ec);
   const std::string host = local.address().to_string();
   impl_->address = (local.address().is_v6() ? "[" + host + "]" : host) + ":" + std::to_string(local.port());
@@ -139,6 +175,17 @@ Status HttpServer::Start() {
 }
 
 std::string HttpServer::address() const { return impl_->address; }
+
+Status HttpServer::Reload(HttpServerOptions options) {
+  Result<ByteStream::TlsContext> tls = MakeTls(options);
+  if (!tls) return tls.error();
+  MutexLock lock(impl_->mutex);
+  if (options.tls() != impl_->options->tls())
+    return InvalidArgument("whether connections are encrypted can only change with a new start");
+  impl_->options = std::make_shared<const HttpServerOptions>(std::move(options));
+  impl_->tls = std::move(*tls);
+  return Status::Ok();
+}
 
 void HttpServer::BeginDrain() {
   if (impl_->draining.exchange(true)) return;

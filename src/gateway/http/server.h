@@ -18,15 +18,20 @@ namespace cyllm {
 struct HttpServerOptions {
   std::string listen = "127.0.0.1:0";  // host:port; "[::1]:port"; port 0: any free one
   size_t max_header_bytes = 32u << 10;
+  size_t max_target_bytes = 16u << 10;
   size_t max_body_bytes = 16u << 20;
   size_t max_connections = 10'000;                   // more wait in the listen backlog
+  size_t max_connections_per_address = 0;            // more are closed at once; 0: no limit
   std::chrono::milliseconds header_timeout{10'000};  // from the first byte of a request (or connect)
   std::chrono::milliseconds body_timeout{60'000};
   std::chrono::milliseconds idle_timeout{180'000};  // between requests
   std::chrono::milliseconds write_stall{60'000};    // a client that takes nothing for so long is cut off
+  std::string tls_certificate, tls_key;             // PEM files (the chain, its key); empty: plain HTTP
   std::string metrics;                              // name of the gauge of open connections; empty: none
   // The answer to what is no proper request (408, 413, 431, 400), and to a handler that gave none (500).
   HttpResponse (*error)(int status, std::string_view message, std::string_view code) = PlainError;
+
+  bool tls() const { return !tls_certificate.empty(); }
 };
 
 // One request and its answer; lives during the handler, used on its home only. Exactly one answer: Respond,
@@ -38,6 +43,8 @@ class HttpExchange {
   virtual const HttpRequest& request() const = 0;
   virtual HttpRequest TakeRequest() = 0;  // moves it out; of request() only the id is left
   virtual Executor home() const = 0;
+  // Goes with the answer, whichever it will be. `value`: no line breaks.
+  virtual void AddHeader(std::string_view name, std::string_view value) = 0;
 
   virtual Task<bool> Respond(HttpResponse response) = 0;
   virtual Task<bool> StartStream(HttpResponse head) = 0;  // `body`: what to send at once
@@ -58,6 +65,10 @@ class HttpServer {
 
   Status Start();
   std::string address() const;  // "127.0.0.1:41234", after Start
+
+  // What new connections get: limits, and certificates read anew. Where to listen and whether with TLS stay
+  // as they are. An error (a file that is none) changes nothing. Thread-safe.
+  Status Reload(HttpServerOptions options);
 
   // Accepts no more connections; each open one is closed after the answer under way. Thread-safe.
   void BeginDrain();
