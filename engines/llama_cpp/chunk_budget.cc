@@ -31,18 +31,18 @@ uint32_t ChunkBudget::Tokens(uint32_t decoding) const {
   if (!known) return std::min(most_, kFirst);
   const Seconds decode = Decode(decoding);
   const double tokens = std::max(target_ - decode, decode) / per_token_;
-  return tokens >= most_ ? most_ : std::max(std::min(most_, kLeast), static_cast<uint32_t>(tokens));
+  if (tokens >= most_) return most_;
+  const auto whole = static_cast<uint32_t>(tokens);  // matrices are multiplied in tiles
+  return std::max(std::min(most_, kLeast), whole < kTile ? whole : whole - whole % kTile);
 }
 
 void ChunkBudget::Report(uint32_t decoding, uint32_t prompt, Seconds took) {
   if (took <= Seconds(0)) return;
-  if (prompt == 0) {
-    if (decoding > 0) Learn(took, &decode_cost_[Bucket(decoding)]);
-    return;
-  }
+  if (decoding > 0) Learn(took, &decode_cost_[Bucket(decoding)]);
+  if (prompt == 0) return;
   // Few tokens say little about the cost of one.
   if (prompt < kLeast && per_token_ > Seconds(0)) return;
-  Learn(std::max(took - Decode(decoding), 0.1 * took) / prompt, &per_token_);
+  Learn(took / prompt, &per_token_);
 }
 
 // 1, 2-3, 4-7, 8-15, ...

@@ -1,4 +1,4 @@
-// How many prompt tokens a step may compute.
+// How many prompt tokens may be computed between two tokens of those who decode.
 #pragma once
 
 #include <array>
@@ -7,8 +7,8 @@
 
 namespace cyllm::llama {
 
-// A cost model of steps, learnt from the steps that ran: so much for the decoding sequences, so much for each
-// prompt token. While sequences decode, the prompt's share keeps the step within the target inter-token
+// A cost model, learnt from the steps that ran: so much for so many decoding sequences, so much for each
+// prompt token. While sequences decode, a step of each kind together stay within the target inter-token
 // latency; where decoding alone takes half of that or more, prompts get as much time as decoding does. While
 // none decodes, chunks are a power of two that takes two seconds at most: where a prompt is cut shows in the
 // last bits of what is computed, and should not follow every measurement. Pure; not thread-safe.
@@ -18,10 +18,10 @@ class ChunkBudget {
 
   ChunkBudget(Seconds target, uint32_t most) : target_(target), most_(most) {}
 
-  // For a step in which so many sequences decode.
+  // While so many sequences decode.
   uint32_t Tokens(uint32_t decoding) const;
 
-  // Such a step took so long.
+  // A step with so many decoding sequences, or so many prompt tokens, took so long.
   void Report(uint32_t decoding, uint32_t prompt, Seconds took);
 
   // Expected for so many prompt tokens.
@@ -31,7 +31,7 @@ class ChunkBudget {
   Seconds Decode(uint32_t decoding) const;
   static size_t Bucket(uint32_t decoding);
 
-  static constexpr uint32_t kLeast = 8, kFirst = 128, kLeastAlone = 32;
+  static constexpr uint32_t kLeast = 8, kFirst = 128, kLeastAlone = 32, kTile = 16;
   static constexpr Seconds kAlone{2};
 
   const Seconds target_;

@@ -1,8 +1,8 @@
 #include "llama_cpp/sampler.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <limits>
 
 namespace cyllm::llama {
 
@@ -17,53 +17,7 @@ uint64_t Mix(uint64_t x) {  // splitmix64's finalizer
   return x ^ (x >> 31);
 }
 
-// Independent lanes, so that the compiler can use vector maxima.
-float MaxOf(std::span<const float> values) {
-  constexpr size_t kLanes = 16;
-  std::array<float, kLanes> best;
-  best.fill(kNever);
-  size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes)
-    for (size_t l = 0; l < kLanes; ++l) best[l] = values[i + l] > best[l] ? values[i + l] : best[l];
-  float max = kNever;
-  for (const float b : best) max = std::max(max, b);
-  for (; i < values.size(); ++i) max = values[i] > max ? values[i] : max;
-  return max;
-}
-
-bool Higher(const ScoredToken& a, const ScoredToken& b) {
-  return a.logprob != b.logprob ? a.logprob > b.logprob : a.token < b.token;
-}
-
-// The `k` highest, best first.
-void TopK(std::span<const float> logits, size_t k, std::vector<ScoredToken>* out) {
-  out->clear();
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (out->size() == k && logits[i] <= out->front().logprob) continue;
-    if (out->size() == k) {
-      std::pop_heap(out->begin(), out->end(), Higher);
-      out->pop_back();
-    }
-    out->push_back({static_cast<Token>(i), logits[i]});
-    std::push_heap(out->begin(), out->end(), Higher);
-  }
-  std::sort_heap(out->begin(), out->end(), Higher);
-}
-
-// log of the sum of exponentials.
-double LogSum(std::span<const float> logits) {
-  const float max = MaxOf(logits);
-  double sum = 0;
-  for (const float l : logits) sum += std::exp(l - max);
-  return max + std::log(sum);
-}
-
 }  // namespace
-
-Token ArgMax(std::span<const float> logits) {
-  const auto at = std::find(logits.begin(), logits.end(), MaxOf(logits));
-  return at == logits.end() ? 0 : static_cast<Token>(at - logits.begin());
-}
 
 double UniformAt(uint64_t seed, uint32_t choice, uint32_t position) {
   const uint64_t bits = Mix(Mix(Mix(seed) ^ choice) ^ (uint64_t{position} << 32));
@@ -81,78 +35,121 @@ Sampler::Sampler(const SamplingParams& params, uint32_t choice, std::span<const 
 
 Sample Sampler::Choose(std::span<float> logits, uint32_t position, std::span<const Token> banned) {
   Sample out;
+  scan_.Scan(logits);
   double total = 0;
   if (params_.logprobs) {
-    total = LogSum(logits);
+    total = scan_.max() + std::log(SumExp(logits, scan_.max(), 1));
     if (params_.top_logprobs > 0) {
-      TopK(logits, std::min<size_t>(params_.top_logprobs, logits.size()), &out.top);
+      scan_.Top(std::min<size_t>(params_.top_logprobs, logits.size()), &out.top);
       for (ScoredToken& t : out.top) t.logprob = static_cast<float>(t.logprob - total);
     }
   }
-  std::vector<float> own;
-  if (params_.logprobs) own.assign(logits.begin(), logits.end());
   Adjust(logits, banned);
+  if (!edits_.empty()) scan_.Scan(logits);
   out.token =
-      params_.temperature <= 0 ? ArgMax(logits) : Draw(logits, UniformAt(params_.seed, choice_, position));
-  if (params_.logprobs) out.logprob = static_cast<float>(own[static_cast<size_t>(out.token)] - total);
+      params_.temperature <= 0 ? scan_.ArgMax() : Draw(logits, UniformAt(params_.seed, choice_, position));
+  if (params_.logprobs) {
+    float own = logits[static_cast<size_t>(out.token)];
+    const auto edit =
+        std::find_if(edits_.begin(), edits_.end(), [&](auto& e) { return e.first == out.token; });
+    if (edit != edits_.end()) own = edit->second;
+    out.logprob = static_cast<float>(own - total);
+  }
   if (penalties_) ++seen_[out.token].output;
   return out;
 }
 
-void Sampler::Adjust(std::span<float> logits, std::span<const Token> banned) const {
-  const auto known = [&](Token t) { return t >= 0 && static_cast<size_t>(t) < logits.size(); };
-  for (const auto& [token, bias] : params_.logit_bias)
-    if (known(token)) logits[static_cast<size_t>(token)] += bias;
+void Sampler::Adjust(std::span<float> logits, std::span<const Token> banned) {
+  edits_.clear();
+  const auto edit = [&](Token t, const auto& change) {
+    if (t < 0 || static_cast<size_t>(t) >= logits.size()) return;
+    float& logit = logits[static_cast<size_t>(t)];
+    edits_.emplace_back(t, logit);  // the first one of a token counts
+    logit = change(logit);
+  };
+  for (const auto& [token, bias] : params_.logit_bias) edit(token, [&](float l) { return l + bias; });
   for (const auto& [token, seen] : seen_) {
-    if (!known(token)) continue;
-    float& logit = logits[static_cast<size_t>(token)];
-    const auto penalty = static_cast<float>(params_.repetition_penalty);
-    logit = logit > 0 ? logit / penalty : logit * penalty;
-    if (seen.output > 0)
-      logit -= static_cast<float>(params_.presence_penalty + params_.frequency_penalty * seen.output);
+    edit(token, [&](float l) {
+      const auto penalty = static_cast<float>(params_.repetition_penalty);
+      l = l > 0 ? l / penalty : l * penalty;
+      if (seen.output > 0)
+        l -= static_cast<float>(params_.presence_penalty + params_.frequency_penalty * seen.output);
+      return l;
+    });
   }
-  for (const Token token : banned)
-    if (known(token)) logits[static_cast<size_t>(token)] = kNever;
+  for (const Token token : banned) edit(token, [](float) { return kNever; });
+}
+
+// From logits to weights, 1 for the highest.
+void Sampler::Weigh() {
+  const auto scale = static_cast<float>(1 / params_.temperature);
+  for (ScoredToken& c : candidates_) c.logprob = std::exp((c.logprob - scan_.max()) * scale);
+}
+
+// The candidates of top_p alone: the mass of all is known, and mostly few are enough for the share.
+void Sampler::Nucleus(std::span<const float> logits) {
+  const auto scale = static_cast<float>(1 / params_.temperature);
+  const double mass = params_.top_p * SumExp(logits, scan_.max(), scale);
+  for (const float depth : {4.0f, 8.0f, 16.0f, std::numeric_limits<float>::infinity()}) {
+    scan_.AtLeast(scan_.max() - depth / scale, &candidates_);
+    Weigh();
+    double sum = 0;
+    for (const ScoredToken& c : candidates_) sum += c.logprob;
+    if (sum >= mass) break;
+  }
+  weights_.clear();
+  for (const ScoredToken& c : candidates_) weights_.push_back(c.logprob);
+  const float floor = MassFloor(weights_, mass);
+  std::erase_if(candidates_, [&](const ScoredToken& c) { return c.logprob < floor; });
+}
+
+Token Sampler::DrawFromAll(std::span<const float> logits, double uniform) {
+  const auto scale = static_cast<float>(1 / params_.temperature);
+  double left = uniform * SumExp(logits, scan_.max(), scale, &weights_);
+  Token last = scan_.ArgMax();
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    if (weights_[i] <= 0 || logits[i] == kNever) continue;
+    last = static_cast<Token>(i);
+    left -= weights_[i];
+    if (left < 0) break;
+  }
+  return last;
 }
 
 Token Sampler::Draw(std::span<const float> logits, double uniform) {
-  const auto scale = static_cast<float>(1 / params_.temperature);
-  const float max = MaxOf(logits);
   const bool top_p = params_.top_p < 1;
   if (params_.top_k > 0) {
-    TopK(logits, std::min<size_t>(static_cast<size_t>(params_.top_k), logits.size()), &candidates_);
+    scan_.Top(std::min<size_t>(static_cast<size_t>(params_.top_k), logits.size()), &candidates_);
+    Weigh();
+  } else if (params_.min_p > 0) {
+    // Share of the highest: known from the logit.
+    const double floor = scan_.max() + std::log(params_.min_p) * params_.temperature;
+    scan_.AtLeast(static_cast<float>(floor), &candidates_);
+    Weigh();
+  } else if (top_p) {
+    Nucleus(logits);
   } else {
-    // What min_p would drop needs no sorting.
-    const float floor =
-        params_.min_p > 0 ? max + static_cast<float>(std::log(params_.min_p)) / scale : kNever;
-    candidates_.clear();
-    for (size_t i = 0; i < logits.size(); ++i)
-      if (logits[i] > kNever && logits[i] >= floor) candidates_.push_back({static_cast<Token>(i), logits[i]});
-    if (top_p) std::sort(candidates_.begin(), candidates_.end(), Higher);
+    return DrawFromAll(logits, uniform);
   }
-  double sum = 0;
-  for (ScoredToken& c : candidates_) {
-    c.logprob = std::exp((c.logprob - max) * scale);  // from here on: weight, 1 for the best
-    sum += c.logprob;
-  }
-  size_t keep = candidates_.size();
-  if (top_p) {
-    double head = 0;
-    for (size_t i = 0; i < keep; ++i) {
-      head += candidates_[i].logprob;
-      if (head >= params_.top_p * sum) keep = i + 1;
+  if (top_p && (params_.top_k > 0 || params_.min_p > 0)) {
+    double sum = 0;
+    weights_.clear();
+    for (const ScoredToken& c : candidates_) {
+      sum += c.logprob;
+      weights_.push_back(c.logprob);
     }
+    const float floor = MassFloor(weights_, params_.top_p * sum);
+    std::erase_if(candidates_, [&](const ScoredToken& c) { return c.logprob < floor; });
   }
   const auto floor = static_cast<float>(params_.min_p);
-  const auto kept = [&](size_t i) { return candidates_[i].logprob >= floor; };
   double mass = 0;
-  for (size_t i = 0; i < keep; ++i) mass += kept(i) ? candidates_[i].logprob : 0;
+  for (const ScoredToken& c : candidates_) mass += c.logprob >= floor ? c.logprob : 0;
   double left = uniform * mass;
-  Token last = candidates_.empty() ? ArgMax(logits) : candidates_.front().token;
-  for (size_t i = 0; i < keep; ++i) {
-    if (!kept(i) || candidates_[i].logprob <= 0) continue;
-    last = candidates_[i].token;
-    left -= candidates_[i].logprob;
+  Token last = candidates_.empty() ? scan_.ArgMax() : candidates_.front().token;
+  for (const ScoredToken& c : candidates_) {
+    if (c.logprob < floor || c.logprob <= 0) continue;
+    last = c.token;
+    left -= c.logprob;
     if (left < 0) break;
   }
   return last;

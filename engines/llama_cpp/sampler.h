@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "llama_cpp/decoder.h"
+#include "llama_cpp/logit_scan.h"
 
 namespace cyllm::llama {
 
@@ -26,11 +27,6 @@ struct SamplingParams {
   bool logprobs = false;
   uint32_t top_logprobs = 0;
   uint64_t seed = 0;
-};
-
-struct ScoredToken {
-  Token token;
-  float logprob;
 };
 
 struct Sample {
@@ -55,18 +51,23 @@ class Sampler {
     uint32_t output = 0;
   };
 
-  void Adjust(std::span<float> logits, std::span<const Token> banned) const;
+  void Adjust(std::span<float> logits, std::span<const Token> banned);
   Token Draw(std::span<const float> logits, double uniform);
+  Token DrawFromAll(std::span<const float> logits, double uniform);
+  void Nucleus(std::span<const float> logits);
+  void Weigh();
 
   const SamplingParams params_;
   const uint32_t choice_;
   const bool penalties_;
   std::unordered_map<Token, Seen> seen_;
-  std::vector<ScoredToken> candidates_;  // scratch
-};
 
-// Index of the highest value, the first of equal ones.
-Token ArgMax(std::span<const float> logits);
+  // Scratch.
+  LogitScan scan_;
+  std::vector<std::pair<Token, float>> edits_;  // by Adjust, with what was there before
+  std::vector<ScoredToken> candidates_;
+  std::vector<float> weights_;
+};
 
 // In [0, 1).
 double UniformAt(uint64_t seed, uint32_t choice, uint32_t position);

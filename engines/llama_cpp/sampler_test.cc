@@ -36,13 +36,6 @@ std::map<Token, int> Draw(const SamplingParams& params, int n) {
   return out;
 }
 
-TEST(Sampler, ArgMaxIsTheFirstOfTheHighest) {
-  std::vector<float> logits(1000, -1);
-  logits[517] = logits[803] = 4;
-  EXPECT_EQ(ArgMax(logits), 517);
-  EXPECT_EQ(ArgMax(std::vector<float>{-3, -2}), 1);
-}
-
 TEST(Sampler, TemperatureZeroIsGreedy) {
   SamplingParams p = Plain();
   p.temperature = 0;

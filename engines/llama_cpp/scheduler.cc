@@ -91,8 +91,11 @@ bool Scheduler::Plan() {
     if (slot) slot->planned = 0;
   Admit();
   Compact();
-  PlanDecoding();
-  PlanPrefill();
+  decoding_ = prompt_ = 0;
+  if (decoded_) PlanPrefill();
+  if (prompt_ == 0) PlanDecoding();
+  if (decoding_ == 0 && prompt_ == 0) PlanPrefill();
+  decoded_ = decoding_ > 0;
   AddRows();
   return !rows_.empty() || !empty_.empty();
 }
@@ -185,8 +188,13 @@ void Scheduler::Compact() {
   gap_ = false;
 }
 
+uint32_t Scheduler::Decoding() const {
+  return static_cast<uint32_t>(std::count_if(running_.begin(), running_.end(), [](const auto& slot) {
+    return slot && !slot->choice->prefilling() && slot->job->credit > 0;
+  }));
+}
+
 void Scheduler::PlanDecoding() {
-  decoding_ = 0;
   for (auto& slot : running_) {
     if (!slot || slot->choice->prefilling() || MustWait(*slot) || !slot->job->Reserve()) continue;
     slot->planned = 1;
@@ -213,8 +221,7 @@ void Scheduler::PlanPrefill() {
   for (auto& slot : running_)
     if (slot && slot->choice->prefilling()) slots.push_back(&*slot);
   std::sort(slots.begin(), slots.end(), [&](const Slot* a, const Slot* b) { return rank(a) < rank(b); });
-  const uint32_t budget = budget_.Tokens(decoding_);
-  prompt_ = 0;
+  const uint32_t budget = budget_.Tokens(Decoding());
   for (Slot* slot : slots) {
     const uint32_t chunk = std::min(budget - prompt_, slot->choice->missing());
     const bool last = chunk == slot->choice->missing();

@@ -33,8 +33,10 @@ struct SchedulerStats {
   uint64_t cached = 0, evicted = 0, preemptions = 0;
 };
 
-// Owned by one thread. Each step computes one token of every decoding sequence and as many prompt tokens as
-// keep it within the target inter-token latency; requests join and leave between any two steps.
+// Owned by one thread. A step computes one token of every decoding sequence, or prompt tokens: these in
+// turns, as many of them as keep two tokens of a sequence within the target latency. (llama.cpp computes them
+// one after the other anyway; apart, the tokens leave sooner, and a step of prompts can be cut short.)
+// Requests join and leave between any two steps.
 //
 // Lower priority numbers come first, to a sequence and to the prompt tokens of a step. Among equals, who came
 // first gets the sequence, and the prompt that needs the least time gets the tokens, less the time it has
@@ -88,6 +90,7 @@ class Scheduler {
   bool SharesWork(const Slot& slot) const;
   void Start(const Slot& slot);
   void Compact();
+  uint32_t Decoding() const;
   void PlanDecoding();
   bool MustWait(const Slot& slot) const;
   void PlanPrefill();
@@ -111,6 +114,7 @@ class Scheduler {
   std::vector<Slot> empty_;                   // of this step: choices that want no token
   std::vector<Row> rows_;
   uint32_t decoding_ = 0, prompt_ = 0;  // rows of this step
+  bool decoded_ = false;                // in the step before
   bool gap_ = false;                    // between running sequences
   uint64_t arrivals_ = 0;
   SchedulerStats stats_;

@@ -73,7 +73,6 @@ class SchedulerTest : public ::testing::Test {
   std::atomic<bool> abort_ = false;
   TimePoint now_{};
   std::chrono::milliseconds step_takes_{0};
-  uint32_t rows_ = 0;
   bool copies_ = true;
   uint32_t spare_ = 0;
 };

@@ -29,33 +29,39 @@ TEST_F(SchedulerTest, RequestsJoinAndLeaveBetweenSteps) {
   Make(4, 512);
   Add(1, "a", 4);
   Step();
-  Add(2, "m", 2);
+  Add(2, "m", 3);
+  Step();
+  Step();
+  EXPECT_EQ(Text(1), "bc");
+  EXPECT_EQ(Text(2), "n");
   Step();
   EXPECT_EQ(decoder_->steps.back().size(), 2u);
-  Step();
-  EXPECT_TRUE(gatherer_.Now(2).ended);
   Add(3, "p", 3);
   Step();
+  Step();
+  EXPECT_EQ(decoder_->steps.back().size(), 3u);
   EXPECT_TRUE(gatherer_.Now(1).ended);
+  EXPECT_TRUE(gatherer_.Now(2).ended);
   RunAll();
   EXPECT_EQ(Text(1), "bcde");
-  EXPECT_EQ(Text(2), "no");
+  EXPECT_EQ(Text(2), "nop");
   EXPECT_EQ(Text(3), "qrs");
-  EXPECT_EQ(decoder_->steps.size(), 6u);
+  EXPECT_EQ(decoder_->steps.size(), 7u);
 }
 
-TEST_F(SchedulerTest, LongPromptsComeInChunksBesideDecoding) {
+TEST_F(SchedulerTest, LongPromptsComeInChunksBetweenDecoding) {
   Make(4, 8);
   Add(1, "a", 10);
   Step();
   Add(2, std::string(19, 'k'), 2);
-  Step();
-  EXPECT_EQ(decoder_->RowsOf(1, 0), 1u);
-  EXPECT_EQ(decoder_->RowsOf(1, 1), 8u);
-  Step();
-  Step();
-  EXPECT_EQ(decoder_->RowsOf(3, 1), 3u);
-  EXPECT_EQ(Text(1), "bcde");  // one token in every step
+  std::vector<std::pair<size_t, size_t>> rows;
+  for (size_t i = 1; i <= 6; ++i) {
+    Step();
+    rows.emplace_back(decoder_->RowsOf(i, 0), decoder_->RowsOf(i, 1));
+  }
+  using P = std::pair<size_t, size_t>;
+  EXPECT_EQ(rows, (std::vector<P>{{1, 0}, {0, 8}, {1, 0}, {0, 8}, {1, 0}, {0, 3}}));
+  EXPECT_EQ(Text(1), "bcde");
   EXPECT_EQ(Text(2), "l");
   RunAll();
   EXPECT_EQ(Text(2), "lm");
@@ -183,7 +189,7 @@ TEST_F(SchedulerTest, ChoicesShareTheirPrompt) {
   for (uint32_t choice = 0; choice < 3; ++choice) EXPECT_EQ(Text(1, choice), "lmn");
   EXPECT_EQ(decoder_->copied, 2u);
   EXPECT_EQ(decoder_->steps.at(0).size(), 40u);
-  EXPECT_EQ(decoder_->steps.at(1).size(), 3u);
+  EXPECT_EQ(decoder_->steps.at(2).size(), 2u);  // the last token of each copy
   EXPECT_EQ(gatherer_.Now(1).prompt_tokens, 40u);
 }
 

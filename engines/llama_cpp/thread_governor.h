@@ -31,8 +31,8 @@ class ThreadGovernor {
   Seconds penalty_{kFirst};   // the next such time
   Seconds good_{0};           // without trouble
 
-  static constexpr Seconds kWindow{0.04}, kFirst{0.5}, kLongest{8}, kForget{4};
-  static constexpr double kTolerated = 0.2;  // cores
+  static constexpr Seconds kWindow{0.05}, kFirst{0.3}, kLongest{8}, kForget{2};
+  static constexpr double kTolerated = 0.35;  // cores
 };
 
 }  // namespace cyllm::llama

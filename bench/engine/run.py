@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""Our engine against llama-server of the same llama.cpp: ratios within one run.
+
+Both servers get the same GGUF, threads, sequences, context and ggml libraries. They are driven in turns (A B, B A, ...);
+the ratio of a pair is what counts, and the mean of the pairs' ratios is printed with its 95 % interval. Run nothing else
+meanwhile.
+
+    run.py --model FILE.gguf --peer LLAMA_SERVER [--binary CY_LLM] [--pairs N] [--workload NAME ...]
+
+Workloads: private:C and shared:C (C clients; shared: a common system message of about 500 tokens, new in each round),
+stall:C (a prompt of about 3,800 tokens comes while C streams decode), neighbour:C (private, beside a busy process).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import workloads
+
+# Student's t, two-sided 95 %, by degrees of freedom.
+T95 = [0, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13]
+CLOCK = os.sysconf("SC_CLK_TCK")
+
+
+class Server:
+    def __init__(self, name: str, command: list[str], port: int, log: Path, ready: str):
+        self.name, self.port = name, port
+        self.log = log.open("wb")
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        for _ in range(600):
+            if self.process.poll() is not None:
+                sys.exit(f"{name} ended at once; its log: {log}\n{log.read_text(errors='replace')[-2000:]}")
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/{ready}", timeout=1).read()
+                break
+            except OSError:
+                time.sleep(0.1)
+        else:
+            sys.exit(f"{name} did not start; its log: {log}")
+        workloads.closed(port, "warm", 1, 1)
+
+    def cpu(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / CLOCK
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def start(args: argparse.Namespace, folder: Path) -> list[Server]:
+    port = free_port()
+    total = args.sequences * args.context
+    peer = [args.peer, "-m", args.model, "--host", "127.0.0.1", "--port", str(port), "-t", str(args.threads),
+            "-np", str(args.sequences), "-c", str(total), "-fa", "on", "--no-kv-unified", "-cram", "0", "--no-ui",
+            "--log-disable", *args.peer_option]  # fmt: skip
+    registry = folder / "models.json"
+    entry = {"model_path": args.model, "engine": "llama_cpp", "max_num_seqs": args.sequences, "max_model_len": args.context,
+             "kv_cache_mib": args.kv_mib, **json.loads(args.ours_option)}  # fmt: skip
+    registry.write_text(json.dumps({"default": entry}))
+    servers = [Server("llama-server", peer, port, folder / "peer.log", "health")]
+    port = free_port()
+    ours = [args.binary, "serve", "--listen", f"127.0.0.1:{port}", "--registry", str(registry), "--threads", str(args.threads),
+            "--preload", "--log-level", "warn"]  # fmt: skip
+    return [*servers, Server("cy-llm", ours, port, folder / "ours.log", "ready")]
+
+
+def busy() -> float:
+    fields = [int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return (sum(fields) - fields[3] - fields[4]) / CLOCK
+
+
+def measure(server: Server, workload: str, round_: str, requests: int) -> dict[str, float]:
+    kind, _, count = workload.partition(":")
+    clients = int(count)
+    neighbour = None
+    if kind == "neighbour":
+        neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    cpu, all_cpu, own, wall = server.cpu(), busy(), time.process_time(), time.monotonic()
+    try:
+        if kind in ("private", "neighbour"):
+            out = workloads.closed(server.port, round_, clients, max(requests, 2 * clients))
+        elif kind == "shared":
+            out = workloads.closed(server.port, round_, clients, 2 * clients, prompt=30, shared=330)
+        elif kind == "stall":
+            out = workloads.stall(server.port, round_, clients)
+        else:
+            sys.exit(f"no such workload: {workload}")
+    finally:
+        if neighbour:
+            neighbour.kill()
+            neighbour.wait()
+    took = time.monotonic() - wall
+    cpu = server.cpu() - cpu
+    out["CPU cores"] = cpu / took
+    out["others' CPU %"] = 100 * (busy() - all_cpu - cpu - (time.process_time() - own)) / took
+    return out
+
+
+def interval(ratios: list[float]) -> tuple[float, float, float]:
+    logs = [math.log(r) for r in ratios]
+    mean = statistics.fmean(logs)
+    half = 0.0
+    if len(logs) > 1:
+        half = T95[min(len(logs) - 1, len(T95) - 1)] * statistics.stdev(logs) / math.sqrt(len(logs))
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+
+
+def report(workload: str, rows: dict[str, list[dict[str, float]]]) -> None:
+    peer, ours = rows["llama-server"], rows["cy-llm"]
+    print(f"\n{workload}, {len(ours)} pairs{'':20}llama-server          cy-llm      ratio (95 % interval)")
+    for key in ours[0]:
+        a, b = [r[key] for r in peer], [r[key] for r in ours]
+        line = f"  {key:32} {statistics.median(a):14.1f} {statistics.median(b):14.1f}"
+        if all(x > 0 for x in a + b) and "CPU %" not in key:
+            mean, low, high = interval([y / x for x, y in zip(a, b)])
+            line += f"      {mean:6.3f} ({low:.3f} to {high:.3f})"
+        print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--peer", required=True, help="llama-server (bench/engine/peer builds it)")
+    parser.add_argument("--binary", default=str(Path(__file__).parents[2] / "build/release/bin/cy-llm"))
+    parser.add_argument("--workload", action="append", help="default: private:1 private:8 private:16 shared:16 stall:8")
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--requests", type=int, default=24, help="requests of a private run, at least two per client")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sequences", type=int, default=16)
+    parser.add_argument("--context", type=int, default=1024, help="tokens per sequence")
+    parser.add_argument("--kv-mib", type=int, default=2048, help="ours: what the KV cache may take, with prefixes kept")
+    parser.add_argument("--peer-option", action="append", default=[])
+    parser.add_argument("--ours-option", default="{}", help="more keys of the registry entry, as JSON")
+    parser.add_argument("--round", default="0", help="another name, other prompts")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # the servers end too
+    args.model = str(Path(args.model).resolve())
+    everything: dict[str, dict[str, list[dict[str, float]]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        servers = start(args, Path(folder))
+        try:
+            for workload in args.workload or ["private:1", "private:8", "private:16", "shared:16", "stall:8"]:
+                rows: dict[str, list[dict[str, float]]] = {s.name: [] for s in servers}
+                for pair in range(args.pairs):
+                    for server in servers if pair % 2 == 0 else servers[::-1]:
+                        rows[server.name].append(measure(server, workload, f"{args.round}.{workload}.{pair}", args.requests))
+                everything[workload] = rows
+                report(workload, rows)
+        finally:
+            for server in servers:
+                server.stop()
+    if args.json:
+        args.json.write_text(json.dumps(everything, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""What is asked of the servers. Prompts and lengths depend on the seed and the round only: each server gets the same."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+
+from client import Answer, Loop, Stream
+
+WORDS = ("river stone window garden letter market engine silver cotton harbour winter candle bridge forest copper meadow "
+         "island kitchen ladder mirror needle orange pencil rabbit saddle tunnel valley wagon yellow anchor basket").split()  # fmt: skip
+
+
+def words(count: int, seed: str) -> str:
+    source = random.Random(seed)
+    return " ".join(source.choice(WORDS) for _ in range(count))
+
+
+def chat(user: str, max_tokens: int, system: str = "") -> dict:
+    messages = ([{"role": "system", "content": system}] if system else []) + [{"role": "user", "content": user}]
+    return {"model": "default", "messages": messages, "max_tokens": max_tokens, "temperature": 0, "seed": 1,
+            "ignore_eos": True}  # fmt: skip
+
+
+def percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))] if ordered else float("nan")
+
+
+def summary(answers: list[Answer], wall: float) -> dict[str, float]:
+    for answer in answers:
+        if answer.error:
+            raise RuntimeError(answer.error)
+    tokens = sum(a.completion_tokens for a in answers)
+    gaps = [gap for a in answers for gap in a.gaps]
+    # The steady part: the first and the last fifth, in which not all clients are busy, left out.
+    begin = min(a.started for a in answers)
+    low, high = begin + wall / 5, begin + wall * 4 / 5
+    frames = [t for a in answers for t in a.times]
+    return {
+        "tokens/s": tokens / wall,
+        "steady tokens/s": sum(low <= t < high for t in frames) / (high - low),
+        "TTFT p50 ms": 1e3 * percentile([a.ttft for a in answers], 0.5),
+        "TTFT p99 ms": 1e3 * percentile([a.ttft for a in answers], 0.99),
+        "ITL p50 ms": 1e3 * percentile(gaps, 0.5),
+        "ITL p99 ms": 1e3 * percentile(gaps, 0.99),
+        "ITL max ms": 1e3 * max(gaps, default=0.0),
+        "prompt tokens computed": float(sum(a.prompt_tokens - a.cached_tokens for a in answers)),
+        "tokens per frame": tokens / max(1, len(frames)),
+    }
+
+
+def closed(port: int, round_: str, clients: int, requests: int, prompt: int = 120, shared: int = 0) -> dict[str, float]:
+    """So many clients, each asks again when it has its answer. `shared`: words of a system message that all send."""
+    system = words(shared, f"system {round_}") if shared else ""
+    left = [[(f"{round_}.{c}.{i}", random.Random(f"{round_}.{c}.{i}").randint(32, 96)) for i in range(-(-requests // clients))]
+            for c in range(clients)]  # fmt: skip
+    loop = Loop()
+
+    def ask(client: int) -> None:
+        if left[client]:
+            tag, length = left[client].pop(0)
+            stream = loop.start(Stream(port, chat(f"[{tag}] {words(prompt, tag)}", length, system)))
+            stream.client = client
+
+    begin = time.monotonic()
+    for client in range(clients):
+        ask(client)
+    answers = loop.run(lambda stream: ask(stream.client))
+    return summary(answers, time.monotonic() - begin)
+
+
+def stall(port: int, round_: str, clients: int, long: int = 3000, tokens: int = 300) -> dict[str, float]:
+    """A long prompt comes while others decode."""
+    loop = Loop()
+    streams = [loop.start(Stream(port, chat(f"[{round_}.{c}] {words(40, f'{round_}.{c}')}", tokens))) for c in range(clients)]
+    long_one: list[Stream] = []
+
+    def tick() -> None:
+        if not long_one and all(len(s.marks) > 20 for s in streams):
+            long_one.append(loop.start(Stream(port, chat(f"[long {round_}] {words(long, f'long {round_}')}", 4))))
+
+    answers = loop.run(tick=tick)
+    for answer in answers:
+        if answer.error:
+            raise RuntimeError(answer.error)
+    *others, last = answers
+    begin, end = last.started, last.times[0]
+    before = [b - a for o in others for a, b in zip(o.times, o.times[1:]) if b <= begin]
+    during = [b - a for o in others for a, b in zip(o.times, o.times[1:]) if b > begin and a < end]
+    return {
+        "long prompt tokens": float(last.prompt_tokens),
+        "long prompt's TTFT ms": 1e3 * last.ttft,
+        "gap before p50 ms": 1e3 * statistics.median(before),
+        "longest gap during ms": 1e3 * max(during, default=0.0),
+        "tokens/s of the others during": sum(begin < t <= end for o in others for t in o.times) / (end - begin),
+    }
