@@ -83,7 +83,8 @@ cy_test() {
       --tsan) only=tsan ;;
       --containers) only=containers ;;
       --chaos) only=chaos ;;
-      *) die "test: unknown option '$1'; known: --asan, --tsan, --containers, --chaos, --all" ;;
+      --vllm) only=vllm ;;
+      *) die "test: unknown option '$1'; known: --asan, --tsan, --containers, --chaos, --vllm, --all" ;;
     esac
     shift
   done
@@ -96,6 +97,16 @@ cy_test() {
   if [[ $only == chaos ]]; then
     part build build_tree release app
     step "python" "the packages of tests/requirements.txt could not be installed" python_environment
+  fi
+  if [[ $only == vllm ]]; then
+    load vllm
+    part build build_tree release app
+    step "python" "the packages of tests/requirements.txt could not be installed" python_environment
+    step "packages" "libnuma could not be installed" install_packages libnuma1
+    step "model" "the model could not be fetched: check the network" fetch_model
+    step "vllm (minutes, 6 GB)" "vLLM could not be installed: check the network" install_vllm
+    step "vllm's model" "the model could not be converted" vllm_model "$(<"$RESULTS/model")"
+    part vllm vllm_tests
   fi
   if [[ -z $only ]]; then
     part static static_checks

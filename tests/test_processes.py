@@ -30,7 +30,7 @@ BAD = {
     "bad coordinator": (["gateway"], {"COORDINATOR_GRPC_ADDR": "nowhere"}, ["COORDINATOR_GRPC_ADDR", "host:port"]),
     "bad worker": (["coordinator"], {"WORKER_GRPC_ADDRS": "a:1,b"}, ["WORKER_GRPC_ADDRS", "host:port"]),
     "port out of range": (["worker", "--port", "70000", *ECHO], {}, ["--port", "65535"]),
-    "engine of the contract": (["worker"], {"CY_LLM_ENGINE": "cuda-vllm"}, ["cuda-vllm", "echo"]),
+    "engine of the contract": (["worker"], {"CY_LLM_ENGINE": "cuda-vllm"}, ["cuda-vllm", "url", "model_path"]),
     "engine unknown": (["worker", "--engine", "magic"], {}, ["magic", "echo"]),
     "production without token": (["worker", *ECHO], {"CY_LLM_ENV": "production"}, ["CY_LLM_INTERNAL_TOKEN"]),
     "TLS": (["worker", *ECHO], {"CY_LLM_GRPC_TLS_CERT": "/c.pem"}, ["CY_LLM_GRPC_TLS_CERT"]),

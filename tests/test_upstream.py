@@ -161,10 +161,10 @@ def test_what_the_server_refuses_is_the_clients_error(vllm, router):
 
 
 def test_one_of_two_servers_fails(vllm, router):
-    good, bad = vllm(), vllm()
+    good, bad = vllm(FAKE_VLLM_TOKEN_S="0.05"), vllm(FAKE_VLLM_TOKEN_S="0.05")
     api = client(router(good, bad))
-    for _ in range(4):
-        assert ask(api, "a b c").choices[0].message.content == "a b c"
+    with ThreadPoolExecutor(8) as pool:
+        assert {d.choices[0].message.content for d in pool.map(lambda _: ask(api, "a b c"), range(16))} == {"a b c"}
     asked = [len(s.told()["requests"]) for s in (good, bad)]
     assert min(asked) >= 1  # both take part
     bad.kill()
@@ -299,3 +299,129 @@ def test_it_ends_when_told_with_servers_that_never_answered(router):
     url = router("http://127.0.0.1:9", ready=False)
     assert http.get(url + "/ready").status_code == 503
     assert router.process.terminate() == 0
+
+
+# ---- servers that a worker starts
+
+
+def entry(**more) -> str:
+    return json.dumps({"smol": {"model_path": "models/smol", "engine": "cuda-vllm", "command": [sys.executable, str(FAKE), "serve"],
+                                "tool_call_parser": "hermes", "stop_grace": 5} | more})  # fmt: skip
+
+
+def children(pid: int) -> list[int]:
+    """All processes below, the shell that guards them included."""
+    below = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout.split()
+    return [c for b in below for c in [int(b), *children(int(b))]]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.fixture
+def supervised(start):
+    def begin(env=None, **more):
+        process = start("serve", "--listen", "127.0.0.1:0", env={"CY_LLM_MODEL_REGISTRY": entry(**more)} | (env or {}), expect=("gateway",))
+        return process, process.address("gateway")
+
+    return begin
+
+
+def test_a_server_is_started_on_first_use_with_the_contracts_options(supervised):
+    process, url = supervised(max_model_len=512, env={"VLLM_TENSOR_PARALLEL_SIZE": "2"})
+    assert not children(process.pid)
+    assert ask(client(url), "one two").choices[0].message.content == "one two"
+    below = children(process.pid)
+    lines = [Path(f"/proc/{p}/cmdline").read_text().replace("\0", " ") for p in below]
+    (line,) = [x for x in lines if "fake_vllm" in x]
+    for words in ("--tensor-parallel-size 2", "--max-model-len 512", "--served-model-name smol", "--shutdown-timeout 5", "--uds "):
+        assert words in line
+    socket_path = Path(line.split("--uds ")[1].split()[0])
+    assert socket_path.exists()
+    assert process.terminate() == 0
+    wait_until(lambda: not any(alive(p) for p in below), limit=10, what="all of it to be gone")
+    assert not socket_path.exists()
+
+
+def test_waiting_for_a_server_that_starts_slowly(supervised):
+    _, url = supervised(env={"FAKE_VLLM_START_S": "1"})
+    with ThreadPoolExecutor(8) as pool:
+        texts = [d.choices[0].message.content for d in pool.map(lambda i: ask(client(url), f"number {i}"), range(8))]
+    assert texts == [f"number {i}" for i in range(8)]
+
+
+def test_a_server_that_cannot_start_says_why_in_the_log(supervised):
+    process, url = supervised(env={"FAKE_VLLM_FAILS": "1"})
+    with pytest.raises(openai.InternalServerError):
+        ask(client(url), "a")
+    process.wait_log("Engine core initialization failed")
+    process, url = supervised(command="no-such-vllm")
+    with pytest.raises(openai.InternalServerError):
+        ask(client(url), "a")
+    process.wait_log("no program 'no-such-vllm'")
+
+
+def test_a_server_whose_worker_is_killed_is_started_again(supervised):
+    process, url = supervised(env={"FAKE_VLLM_TOKEN_S": "0.02"})
+    stream = ask(client(url), "word " * 1000, stream=True)
+    next(iter(stream))
+    (server,) = [p for p in children(process.pid) if "fake_vllm" in Path(f"/proc/{p}/cmdline").read_text()]
+    (engine, worker) = children(server)
+    os.kill(worker, signal.SIGKILL)
+    with pytest.raises(openai.APIError):
+        list(stream)
+
+    def again():
+        try:
+            return ask(client(url), "one two").choices[0].message.content == "one two"
+        except openai.APIError:
+            return False
+
+    wait_until(again, what="the next server")
+    assert not alive(server) and not alive(engine)
+    assert "exited with status 0" in process.log
+
+
+def test_no_orphans_when_the_supervisor_is_killed(supervised):
+    process, url = supervised()
+    ask(client(url), "a")
+    below = children(process.pid)
+    assert len(below) >= 4
+    process.kill()
+    wait_until(lambda: not any(alive(p) for p in below), limit=10, what="all of it to be gone")
+
+
+def test_sigterm_with_an_open_stream_ends_in_order(supervised):
+    process, url = supervised(env={"FAKE_VLLM_TOKEN_S": "0.02"})
+    stream = ask(client(url), "word " * 100, stream=True)
+    first = next(iter(stream))
+    process.signal(signal.SIGTERM)
+    rest = list(stream)
+    assert len([c for c in [first, *rest] if c.choices and c.choices[0].delta.content]) == 100
+    assert process.wait_exit() == 0
+
+
+def test_an_entry_with_a_url(vllm, start):
+    server = vllm("--api-key", "sesame")
+    models = {"mine": {"engine": "vllm", "url": server.url, "model_path": "smol", "api_key_env": "SOME_KEY"}}
+    worker = start("serve", "--listen", "127.0.0.1:0", env={"CY_LLM_MODEL_REGISTRY": json.dumps(models), "SOME_KEY": "sesame"}, expect=("gateway",))
+    api = client(worker.address("gateway"))
+    assert api.chat.completions.create(model="mine", messages=user("a b")).choices[0].message.content == "a b"
+    assert server.told()["requests"][0]["body"]["model"] == "smol"
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [({"tensor_parallel_size": 0}, "tensor_parallel_size"), ({"colour": 1}, "colour"), ({"engine": "mindie"}, "url"),
+     ({"url": "nowhere"}, "http://host:port"), ({"url": "http://127.0.0.1:1", "api_key_env": "NOT_SET"}, "NOT_SET")],
+)  # fmt: skip
+def test_wrong_entries_are_named(more, words):
+    models = json.loads(entry(**more))
+    if more.get("engine"):
+        models["smol"] = {"engine": more["engine"], "model_path": "x"}
+    done = run("serve", "--listen", "127.0.0.1:0", env={"CY_LLM_MODEL_REGISTRY": json.dumps(models)})
+    assert done.returncode == 2 and words in done.stderr and "smol" in done.stderr

@@ -45,11 +45,11 @@ ModelSlot::ModelSlot(ModelEntry entry, Manifest manifest, ModelSlotOptions optio
 
 ModelSlot::~ModelSlot() { Close(Clock::now()); }
 
-EventStream ModelSlot::Infer(const std::shared_ptr<ModelSlot>& slot, Request request, Context context) {
-  Lookup found = slot->Find(context.home);
+EventStream ModelSlot::Infer(Request request, Context context) {
+  Lookup found = Find(context.home);
   if (found.host) return found.host->Infer(request, context);
   if (!found.loading) return EndedStream(std::move(found.error));
-  return std::make_unique<LoadingStream>(slot, std::move(found.loading), std::move(request),
+  return std::make_unique<LoadingStream>(shared_from_this(), std::move(found.loading), std::move(request),
                                          std::move(context));
 }
 

@@ -14,6 +14,7 @@
 #include "inference/service.h"
 #include "worker/engine_host/engine_host.h"
 #include "worker/models/registry.h"
+#include "worker/slot.h"
 
 namespace cyllm {
 
@@ -25,26 +26,20 @@ struct ModelSlotOptions {
   Millis retry_after_failure{10'000};  // a failed load is tried again by the first request after so long
 };
 
-// Thread-safe.
-class ModelSlot {
+class ModelSlot : public Slot, public std::enable_shared_from_this<ModelSlot> {
  public:
   ModelSlot(ModelEntry entry, Manifest manifest, ModelSlotOptions options);
-  ~ModelSlot();  // Close(now)
+  ~ModelSlot() override;  // Close(now)
 
-  static EventStream Infer(const std::shared_ptr<ModelSlot>& slot, Request request, Context context);
-  // Starts loading unless it is loaded or loading.
-  void StartLoad();
-
-  // Running requests end first; the model is loaded again by the next request. Does not block.
-  void Unload();
-  // Refuses everything from now on, lets running requests end until `until`. Blocks. Idempotent.
-  void Close(TimePoint until);
-
-  ModelInfo Describe() const;
-  struct Load load() const;
-  bool was_loaded() const;  // at least once
-  const std::string& id() const { return entry_.id; }
-  const std::string& engine() const { return entry_.engine; }
+  EventStream Infer(Request request, Context context) override;
+  void StartLoad() override;
+  void Unload() override;
+  void Close(TimePoint until) override;
+  ModelInfo Describe() const override;
+  struct Load load() const override;
+  bool was_loaded() const override;
+  const std::string& id() const override { return entry_.id; }
+  const std::string& engine() const override { return entry_.engine; }
 
  private:
   friend class LoadingStream;

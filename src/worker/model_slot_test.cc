@@ -28,7 +28,7 @@ class ModelSlotTest : public testing::Test {
     parts.messages_json = R"([{"role":"user","content":"hello"}])";
     Context context;
     context.home = pool_.At(0);
-    return ModelSlot::Infer(slot, Request{{}, Payload::Of(parts)}, std::move(context));
+    return slot->Infer(Request{{}, Payload::Of(parts)}, std::move(context));
   }
   Collected Run(EventStream stream) {
     Collected out;

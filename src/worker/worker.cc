@@ -6,24 +6,54 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/mutex.h"
+#include "upstream/engine.h"
 #include "worker/deadline.h"
 #include "worker/engine_host/plugin.h"
 #include "worker/model_slot.h"
 #include "worker/models/registry.h"
 #include "worker/observed.h"
+#include "worker/upstream_slot.h"
 
 namespace cyllm {
+
+namespace {
+
+// The contract's `hybrid`: the first of these that is here.
+struct HybridEngine {
+  std::string engine, why;
+};
+HybridEngine HybridChoice() {
+  for (const char* engine : {"vllm", "trtllm"}) {
+    const std::string program = upstream::ProgramOf(*upstream::FindProfile(engine));
+    if (!FindExecutable(program).empty()) return {engine, "there is a program " + program};
+  }
+  return {"llama_cpp", "neither vllm nor trtllm-serve is here"};
+}
+
+// What `hybrid` stands for on this machine, under that name; said in the log.
+EngineFacts Hybrid(const std::vector<EngineFacts>& facts) {
+  const HybridEngine choice = HybridChoice();
+  for (EngineFacts fact : facts) {
+    if (fact.name != choice.engine) continue;
+    fact.name = "hybrid";
+    return fact;
+  }
+  return {};
+}
+
+}  // namespace
 
 struct Worker::Impl {
   WorkerOptions options;
   std::string default_id;
-  std::vector<std::shared_ptr<ModelSlot>> slots;
+  std::unique_ptr<IoPool> io;  // where servers are looked at; outlives the slots
+  std::vector<std::shared_ptr<Slot>> slots;
   std::shared_ptr<WorkerMetrics> metrics = std::make_shared<WorkerMetrics>();
   int64_t created = 0;
   std::atomic<bool> draining{false};
 
-  std::shared_ptr<ModelSlot> Find(const std::string& id) const {
-    const auto by = [&](const std::string& name) -> std::shared_ptr<ModelSlot> {
+  std::shared_ptr<Slot> Find(const std::string& id) const {
+    const auto by = [&](const std::string& name) -> std::shared_ptr<Slot> {
       const auto it =
           std::find_if(slots.begin(), slots.end(), [&](const auto& s) { return s->id() == name; });
       return it == slots.end() ? nullptr : *it;
@@ -43,6 +73,13 @@ Result<std::shared_ptr<Worker>> Worker::Make(WorkerOptions options) {
   std::vector<EngineFacts> facts;
   for (const Manifest& m : *manifests)
     facts.push_back({m.name, m.needs_model_file, m.default_model, m.default_source, m.options});
+  for (const upstream::EngineName& engine : upstream::EngineNames()) {
+    EngineFacts server{std::string(engine.name), false, "", "", {}};
+    server.options = UpstreamSlotOptions(*upstream::FindProfile(engine.profile));
+    server.is_server = true;
+    facts.push_back(std::move(server));
+  }
+  if (const EngineFacts hybrid = Hybrid(facts); !hybrid.name.empty()) facts.push_back(hybrid);
   Result<Registry> registry = ReadRegistry(
       {options.registry_json, options.registry_path, options.default_model, options.default_engine}, facts);
   if (!registry) return Err(registry.error());
@@ -54,6 +91,18 @@ Result<std::shared_ptr<Worker>> Worker::Make(WorkerOptions options) {
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
           .count();
   for (ModelEntry& entry : registry->models) {
+    if (entry.engine == "hybrid") {
+      const HybridEngine choice = HybridChoice();
+      Log()->info("model '{}': engine hybrid is {} here: {}", entry.id, choice.engine, choice.why);
+      entry.engine = choice.engine;
+    }
+    if (upstream::ProfileOfEngine(entry.engine)) {
+      if (!impl->io) impl->io = std::make_unique<IoPool>(1, "upstream");
+      auto slot = UpstreamSlot::Make(entry, options.name, impl->io->At(0));
+      if (!slot) return Err(slot.error());
+      impl->slots.push_back(std::move(*slot));
+      continue;
+    }
     const auto manifest = std::find_if(manifests->begin(), manifests->end(),
                                        [&](const Manifest& m) { return m.name == entry.engine; });
     impl->slots.push_back(std::make_shared<ModelSlot>(
@@ -69,14 +118,14 @@ Result<std::shared_ptr<Worker>> Worker::Make(WorkerOptions options) {
 
 EventStream Worker::Infer(Request request, Context context) {
   if (impl_->draining) return EndedStream(Unavailable("the server is shutting down", "draining"));
-  const std::shared_ptr<ModelSlot> slot = impl_->Find(request.facts.model);
+  const std::shared_ptr<Slot> slot = impl_->Find(request.facts.model);
   if (!slot) {
     return EndedStream(MakeStatus(Code::kNotFound,
                                   "Model '" + request.facts.model + "' not found in registry",
                                   "model_not_found", "model"));
   }
   const TimePoint deadline = context.deadline;
-  return Observe(UntilDeadline(ModelSlot::Infer(slot, std::move(request), std::move(context)), deadline),
+  return Observe(UntilDeadline(slot->Infer(std::move(request), std::move(context)), deadline),
                  impl_->metrics);
 }
 

@@ -14,7 +14,8 @@ constexpr Verdict kIgnored = Verdict::kIgnored;
 constexpr Verdict kRefused = Verdict::kRefused;
 
 constexpr std::string_view kPromptCache = "there is no cache of answers; engines keep prefixes by themselves";
-constexpr std::string_view kVllm = "the prototype read it nowhere; give vLLM its own options";
+constexpr std::string_view kVllm =
+    "option of a vLLM that we start, where the model's entry in the registry has none";
 constexpr std::string_view kScripts = "belonged to the prototype's conda and training scripts";
 constexpr std::string_view kKotlin = "belonged to the Kotlin services";
 constexpr std::string_view kSidecar = "belonged to the Rust sidecar";
@@ -36,7 +37,8 @@ constexpr auto kVariables = std::to_array<ContractVariable>({
     {"WORKER_GRPC_ADDR", kHonoured, "coordinator: its worker, where WORKER_GRPC_ADDRS is not set"},
     {"WORKER_UDS_PATHS", kHonoured, "coordinator: its workers' sockets, where no TCP name is set"},
     {"WORKER_UDS_PATH", kHonoured, "coordinator: its worker's socket, where nothing before it is set"},
-    {"CY_LLM_ENGINE", kMapped, "llama_cpp or echo; the contract's engines are refused with the reason"},
+    {"CY_LLM_ENGINE", kMapped,
+     "llama_cpp, echo, or a server's name (vllm, sglang, trtllm...); the contract's names mean such servers"},
     {"CY_LLM_BACKEND", kMapped, "as CY_LLM_ENGINE, where that is not set"},
     {"CY_LLM_MODEL_REGISTRY", kMapped,
      "the registry as JSON text; wins over the file; empty counts as unset"},
@@ -66,13 +68,13 @@ constexpr auto kVariables = std::to_array<ContractVariable>({
     {"CY_LLM_PORT", kIgnored, "had two meanings; say --port or --listen"},
     {"CY_LLM_PROMPT_CACHE_ENABLED", kIgnored, kPromptCache},
     {"CY_LLM_PROMPT_CACHE_TTL", kIgnored, kPromptCache},
-    {"VLLM_TENSOR_PARALLEL_SIZE", kIgnored, kVllm},
-    {"VLLM_GPU_MEMORY_UTILIZATION", kIgnored, kVllm},
-    {"VLLM_MAX_MODEL_LEN", kIgnored, kVllm},
-    {"VLLM_MAX_NUM_BATCHED_TOKENS", kIgnored, kVllm},
-    {"VLLM_USE_4BIT", kIgnored, kVllm},
-    {"VLLM_TP", kIgnored, kVllm},
-    {"VLLM_GPU_MEM", kIgnored, kVllm},
+    {"VLLM_TENSOR_PARALLEL_SIZE", kElsewhere, kVllm},
+    {"VLLM_GPU_MEMORY_UTILIZATION", kElsewhere, kVllm},
+    {"VLLM_MAX_MODEL_LEN", kElsewhere, kVllm},
+    {"VLLM_MAX_NUM_BATCHED_TOKENS", kElsewhere, kVllm},
+    {"VLLM_USE_4BIT", kIgnored, "say use_4bit in the registry"},
+    {"VLLM_TP", kIgnored, "set VLLM_TENSOR_PARALLEL_SIZE"},
+    {"VLLM_GPU_MEM", kIgnored, "set VLLM_GPU_MEMORY_UTILIZATION"},
     {"SIDECAR_CONFIG", kIgnored, kSidecar},
     {"SIDECAR_BIND_ADDR", kIgnored, kSidecar},
     {"SIDECAR_WORKER_UDS", kIgnored, kSidecar},
@@ -104,7 +106,7 @@ constexpr auto kVariables = std::to_array<ContractVariable>({
     {"ALERTMANAGER_WEBHOOK_URL", kIgnored, kStack},
     {"GRAFANA_PORT", kIgnored, kStack},
     {"GRAFANA_ADMIN_PASSWORD", kIgnored, kStack},
-    {"ASCEND_VISIBLE_DEVICES", kIgnored, "no engine of this release runs on Ascend"},
+    {"ASCEND_VISIBLE_DEVICES", kIgnored, "for the server that we start, which inherits it"},
     {"CY_LLM_COORDINATOR_HOST", kIgnored, kKotlin},
     {"CY_LLM_COORDINATOR_PORT", kIgnored, kKotlin},
     {"CY_LLM_WORKER_HOST", kIgnored, kKotlin},
@@ -124,9 +126,7 @@ constexpr auto kVariables = std::to_array<ContractVariable>({
 // Ignored names that somebody who moves over from the prototype's worker will have set.
 constexpr auto kWarned = std::to_array<std::string_view>(
     {"CY_LLM_OTEL_ENDPOINT", "CY_LLM_ALLOW_PLACEHOLDER_MODEL", "HUGGING_FACE_HUB_TOKEN",
-     "CY_LLM_PROMPT_CACHE_ENABLED", "CY_LLM_PROMPT_CACHE_TTL", "VLLM_TENSOR_PARALLEL_SIZE",
-     "VLLM_GPU_MEMORY_UTILIZATION", "VLLM_MAX_MODEL_LEN", "VLLM_MAX_NUM_BATCHED_TOKENS", "VLLM_USE_4BIT",
-     "CY_LLM_MODEL"});
+     "CY_LLM_PROMPT_CACHE_ENABLED", "CY_LLM_PROMPT_CACHE_TTL", "VLLM_USE_4BIT", "CY_LLM_MODEL"});
 
 const ContractVariable& Find(std::string_view name) {
   for (const auto& variable : kVariables) {

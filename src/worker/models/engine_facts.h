@@ -11,6 +11,7 @@ struct EngineFacts {
   bool needs_model_file = true;
   std::string default_model, default_source;  // what to serve when nothing is configured
   std::vector<std::string> options;           // keys of an entry that it reads
+  bool is_server = false;                     // model_path is what the server calls the model; may be absent
 };
 
 }  // namespace cyllm

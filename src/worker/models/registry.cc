@@ -38,11 +38,6 @@ constexpr std::string_view kContractKeys[] = {
     "defaults",
 };
 
-// The contract's engine types: HTTP servers and Python libraries, not plugins.
-constexpr std::string_view kForeignEngines[] = {"cuda-vllm",     "cuda-vllm-async", "cuda-trt", "ascend-vllm",
-                                                "ascend-mindie", "nvidia",          "cuda",     "ascend",
-                                                "npu",           "hybrid"};
-
 template <class Range>
 bool Has(const Range& range, std::string_view value) {
   return std::find(std::begin(range), std::end(range), value) != std::end(range);
@@ -102,12 +97,8 @@ class Parser {
     if (Facts(name)) return name;
     std::vector<std::string> names;
     for (const EngineFacts& e : engines_) names.push_back(e.name);
-    return Err(InvalidArgument(
-        of + ": engine '" + name + "' " +
-        (Has(kForeignEngines, name)
-             ? "is a server of its own and no plugin: this release does not drive it yet"
-             : "is unknown") +
-        "; here are: " + (names.empty() ? "none (is the folder of the plugins right?)" : Join(names))));
+    return Err(InvalidArgument(of + ": engine '" + name + "' is unknown; here are: " +
+                               (names.empty() ? "none (is the folder of the plugins right?)" : Join(names))));
   }
 
   const EngineFacts* Facts(std::string_view name) const {
@@ -152,7 +143,9 @@ class Parser {
       }
     }
     model.options_json = json::serialize(options);
-    if (!facts.needs_model_file) {
+    if (facts.is_server) {
+      // Its own affair.
+    } else if (!facts.needs_model_file) {
       model.source.clear();
     } else if (model.source.empty()) {
       return Err(InvalidArgument(of + ": 'model_path' (or 'source') is missing"));
@@ -191,7 +184,7 @@ Result<Registry> OneModel(const RegistryOptions& options, const Parser& parser) 
       return Err(InvalidArgument("engine '" + *engine + "' has no model of its own: name one with --model"));
   } else {
     model.id = IdOf(options.default_model);
-    if (facts.needs_model_file) model.source = options.default_model;
+    if (facts.needs_model_file || facts.is_server) model.source = options.default_model;
   }
   Registry registry;
   registry.default_id = model.id;

@@ -77,7 +77,7 @@ TEST(RegistryTest, MistakesAreNamed) {
       {R"({"m":{"model_path":"/path/to/model"}})", "", "placeholder"},
       {R"({"m":{"model_path":"/a","modelpath":1}})", "",
        "unknown key 'modelpath'; known for engine llama_cpp: model_path"},
-      {R"({"m":{"model_path":"/a","engine":"cuda-vllm"}})", "", "server of its own"},
+      {R"({"m":{"model_path":"/a","engine":"cuda-vllm"}})", "", "'cuda-vllm' is unknown"},
       {R"({"m":{"model_path":"/a","engine":"gpt"}})", "", "unknown; here are: echo, llama_cpp"},
       {R"({"m":{"model_path":"/a"}})", "other", "it has: m"},
   };

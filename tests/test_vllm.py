@@ -1,0 +1,222 @@
+"""The real vLLM (CPU) behind the all-in-one, which starts and supervises it. Optional: ./cy-llm test --vllm installs it
+(1 to 6 GB) and sets CY_TEST_VLLM and CY_TEST_VLLM_MODEL.
+
+Shapes, counts and states are compared, texts never: in bf16 two best tokens may tie."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from conftest import client
+from support.process import Process, http, wait_until
+
+VLLM, MODEL = os.environ.get("CY_TEST_VLLM", ""), os.environ.get("CY_TEST_VLLM_MODEL", "")
+pytestmark = pytest.mark.skipif(not VLLM, reason="CY_TEST_VLLM names no vllm (./cy-llm test --vllm)")
+START = 300  # seconds; 35 on an idle machine
+
+
+def figures(**values):
+    print("vllm:", json.dumps(values))
+
+
+class Served:
+    def __init__(self):
+        entry = {"model_path": MODEL, "engine": "cuda-vllm", "command": VLLM, "max_model_len": 2048, "max_num_seqs": 16,
+                 "enforce_eager": True, "tool_call_parser": "hermes", "stop_grace": 10,
+                 "args": ["--scheduling-policy", "priority", "--max-num-queued-reqs", "64"],
+                 "env": {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}}  # fmt: skip
+        self.process = Process("serve", "--listen", "127.0.0.1:0", "--preload", env={"CY_LLM_MODEL_REGISTRY": json.dumps({"smol": entry})},
+                               expect=("gateway",))  # fmt: skip
+        self.url = self.process.address("gateway")
+        begun = time.monotonic()
+        wait_until(lambda: http.get(self.url + "/ready").status_code == 200, limit=START, what="vLLM")
+        figures(start_s=round(time.monotonic() - begun, 1))
+
+    def below(self) -> list[int]:
+        return children(self.process.pid)
+
+    def api(self):
+        return client(self.url)
+
+    def direct(self) -> httpx.Client:
+        """vLLM's own face, past us."""
+        line = next(c for c in map(command_line, self.below()) if "--uds" in c)
+        path = line.split("--uds ")[1].split()[0]
+        return httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://x", timeout=60)
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def children(pid: int) -> list[int]:
+    below = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout.split()
+    return [c for b in below for c in [int(b), *children(int(b))]]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def served():
+    served = Served()
+    yield served
+    served.process.kill()
+
+
+def user(text: str) -> list:
+    return [{"role": "user", "content": text}]
+
+
+def ask(api, text="Tell me about Paris.", **kw):
+    return api.chat.completions.create(model="smol", messages=user(text), **kw)
+
+
+def test_chat(served):
+    done = ask(served.api(), max_tokens=8, temperature=0)
+    assert done.choices[0].message.content and done.choices[0].finish_reason == "length"
+    assert done.usage.completion_tokens == 8 and done.usage.prompt_tokens > 5
+    chunks = list(ask(served.api(), max_tokens=8, temperature=0, stream=True, stream_options={"include_usage": True}))
+    assert len([c for c in chunks if c.choices and c.choices[0].delta.content]) >= 6
+    assert chunks[-1].usage.completion_tokens == 8
+
+
+def test_n_and_seed(served):
+    done = ask(served.api(), max_tokens=6, n=3, temperature=0.9, seed=5)
+    assert len(done.choices) == 3 and done.usage.completion_tokens <= 18
+    assert len(ask(served.api(), max_tokens=6, n=2, temperature=0).choices) == 2
+
+
+def test_logprobs(served):
+    done = ask(served.api(), max_tokens=4, temperature=0, logprobs=True, top_logprobs=2)
+    content = done.choices[0].logprobs.content
+    assert len(content) == 4 and all(t.logprob <= 0 and len(t.top_logprobs) == 2 for t in content)
+
+
+def test_schema(served):
+    schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"], "additionalProperties": False}
+    done = ask(served.api(), "Where is the Louvre? Answer in JSON.", temperature=0, max_tokens=64,
+               response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": schema}})  # fmt: skip
+    assert json.loads(done.choices[0].message.content)["city"] in ("Paris", "Rome")
+
+
+def test_forced_tools(served):
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {
+        "type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"], "additionalProperties": False}}}  # fmt: skip
+    for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+        done = ask(served.api(), "How is the weather in Paris?", tools=[tool], tool_choice=choice, temperature=0, max_tokens=64)
+        (call, *_) = done.choices[0].message.tool_calls
+        assert call.function.name == "weather" and json.loads(call.function.arguments)["city"] in ("Paris", "Rome")
+        assert done.choices[0].finish_reason == "tool_calls"
+
+
+def test_completions_tokens_and_stop(served):
+    api = served.api()
+    done = api.completions.create(model="smol", prompt="one two three four five", max_tokens=12, temperature=0)
+    assert done.choices[0].text and done.usage.completion_tokens <= 12
+    tokens = http.post(served.url + "/tokenize", json={"model": "smol", "prompt": "one two three"}).json()["tokens"]
+    assert len(tokens) == 3
+    assert api.completions.create(model="smol", prompt=tokens, max_tokens=2, temperature=0).usage.prompt_tokens == 3
+    stopped = ask(api, "Count: 1 2 3 4 5 6 7", temperature=0, max_tokens=64, stop=[" "])
+    assert " " not in stopped.choices[0].message.content and stopped.choices[0].finish_reason in ("stop", "length")
+
+
+def test_cached_tokens_are_told(served):
+    text = "All work and no play makes Jack a dull boy. " * 40
+    ask(served.api(), text, max_tokens=1)
+    assert ask(served.api(), text, max_tokens=1).usage.prompt_tokens_details.cached_tokens >= 128
+
+
+def test_refusals(served):
+    api = served.api()
+    with pytest.raises(openai.BadRequestError) as error:
+        ask(api, "word " * 4000, max_tokens=4)
+    assert error.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError):
+        api.completions.create(model="smol", prompt=[10**6], max_tokens=2)
+    with pytest.raises(openai.BadRequestError):
+        api.embeddings.create(model="smol", input="a")
+    assert http.get(served.url + "/ready").status_code == 200
+
+
+def test_a_client_that_goes_away(served):
+    direct = served.direct()
+
+    def running() -> float:
+        return sum(float(line.split()[-1]) for line in direct.get("/metrics").text.splitlines() if line.startswith("vllm:num_requests_running{"))
+
+    stream = ask(served.api(), "Write a long story.", stream=True, max_tokens=1500)
+    next(iter(stream))
+    assert running() == 1
+    stream.close()
+    begun = time.monotonic()
+    wait_until(lambda: running() == 0, limit=10, what="vLLM to be free")
+    figures(abort_ms=round((time.monotonic() - begun) * 1000))
+
+
+def test_many_at_once(served):
+    def one(i: int) -> int:
+        return ask(served.api(), f"Tell me about the number {i}.", max_tokens=32, temperature=0, extra_body={"ignore_eos": True}).usage.completion_tokens
+
+    begun = time.monotonic()
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(one, range(32))) == [32] * 32
+    figures(tokens_per_second_at_16=round(32 * 32 / (time.monotonic() - begun), 1))
+
+
+@pytest.mark.parametrize("name", ["EngineCore", "vllm serve"])
+def test_killed_and_started_again(served, name):
+    stream = ask(served.api(), "Write a long story.", stream=True, max_tokens=1500)
+    next(iter(stream))
+    before = served.below()
+    victims = [p for p in before if name in command_line(p) or (name != "vllm serve" and name in comm(p))]
+    assert victims, [command_line(p) for p in before]
+    os.kill(victims[0], signal.SIGKILL)
+    begun = time.monotonic()
+    with pytest.raises(openai.APIError):
+        list(stream)
+    seen = time.monotonic() - begun
+
+    def again():
+        try:
+            return ask(served.api(), max_tokens=2).usage.completion_tokens == 2
+        except openai.APIError:
+            return False
+
+    wait_until(again, limit=START, what="the next vLLM")
+    figures(killed=name, seen_after_s=round(seen, 2), serving_after_s=round(time.monotonic() - begun, 1))
+    assert not [p for p in before if alive(p) and "cy-llm" not in command_line(p)], "left behind"
+
+
+def comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() + command_line(pid)
+    except OSError:
+        return ""
+
+
+def test_sigterm_with_an_open_stream(served):
+    stream = ask(served.api(), "Write a story.", stream=True, max_tokens=40, extra_body={"ignore_eos": True})
+    next(iter(stream))
+    below = served.below()
+    begun = time.monotonic()
+    served.process.signal(signal.SIGTERM)
+    assert len([c for c in stream if c.choices]) >= 35
+    assert served.process.wait_exit(60) == 0
+    figures(stopped_after_s=round(time.monotonic() - begun, 1))
+    wait_until(lambda: not any(alive(p) for p in below), limit=10, what="all of it to be gone")
