@@ -1,5 +1,6 @@
 """The official OpenAI client against the real model. Golden texts: greedy, as llama.cpp's own server gives them."""
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -124,6 +125,68 @@ def test_other_scripts_arrive_whole(api):
     """A code point of several tokens is held back until it is whole; only the limit may cut the last one."""
     text, _ = read(ask(api, "Repeat: 你好世界 🌍 é", stream=True, max_tokens=32))
     assert "\ufffd" not in text.rstrip("\ufffd") and any(ord(c) > 0x2000 for c in text)
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 20}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city", "unit"],
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_a_forced_tool_call(api, choice):
+    kw = dict(tools=[WEATHER], tool_choice=choice, parallel_tool_calls=False, max_tokens=128)
+    done = ask(api, "What is the weather in Oslo?", **kw).choices[0]
+    assert done.finish_reason == "tool_calls" and not done.message.content
+    (call,) = done.message.tool_calls
+    arguments = json.loads(call.function.arguments)
+    assert call.function.name == "get_weather" and call.id
+    assert isinstance(arguments["city"], str) and arguments["unit"] in ("C", "F")
+    pieces = [c.choices[0].delta.tool_calls[0] for c in ask(api, "What is the weather in Oslo?", stream=True, **kw)
+              if c.choices and c.choices[0].delta.tool_calls]  # fmt: skip
+    assert pieces[0].function.name == "get_weather" and len(pieces) > 3
+    assert json.loads("".join(p.function.arguments or "" for p in pieces)) == arguments
+    history = user("What is the weather in Oslo?") + [
+        done.message.model_dump(exclude_none=True),
+        {"role": "tool", "tool_call_id": call.id, "content": "4 degrees, rain"},
+    ]
+    after = ask(api, "", messages=history, tools=[WEATHER], tool_choice="none", max_tokens=32).choices[0].message
+    assert after.content and not after.tool_calls
+
+
+def test_a_schema_is_held_to(api):
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 1, "maximum": 99}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "person", "schema": schema, "strict": True}}
+    for seed in range(3):
+        text = ask(api, "Invent a person.", response_format=form, temperature=1.2, seed=seed, max_tokens=96).choices[0].message.content
+        person = json.loads(text)
+        assert set(person) == {"name", "age"} and 1 <= person["age"] <= 99
+    endless = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#"}}}
+    with pytest.raises(openai.BadRequestError) as error:
+        ask(api, "x", response_format=endless)
+    assert "response_format" in str(error.value)
+
+
+def test_embeddings(api):
+    texts = ["The cat sleeps on the sofa.", "A cat is sleeping on the couch.", "Interest rates rose by two percent."]
+    vectors = [d.embedding for d in api.embeddings.create(model="default", input=texts).data]
+    dot = lambda a, b: sum(x * y for x, y in zip(a, b))  # noqa: E731
+    assert all(abs(dot(v, v) - 1) < 1e-3 for v in vectors)
+    assert dot(vectors[0], vectors[1]) > dot(vectors[0], vectors[2])
+    assert len(api.embeddings.create(model="default", input="x", dimensions=16).data[0].embedding) == 16
 
 
 def test_too_long_is_a_400_before_the_stream(api):

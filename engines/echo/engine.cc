@@ -19,6 +19,13 @@ namespace {
 
 constexpr uint32_t kMaxChoices = 128;
 
+// The field that a message of ReadPrompt begins with.
+std::string_view ParamOf(std::string_view message) {
+  for (const std::string_view param : {"tools", "tool_choice", "response_format"})
+    if (message.starts_with(param)) return param;
+  return "messages";
+}
+
 class Engine {
  public:
   Engine(Options options, const cyllm_callbacks& callbacks)
@@ -38,7 +45,7 @@ class Engine {
     if (options_.refuse)
       return sdk::Fail(error, CYLLM_RESOURCE_EXHAUSTED, "echo refuses every request", "overloaded", {}, true);
     std::optional<Prompt> prompt = ReadPrompt(in, &why);
-    if (!prompt) return sdk::Fail(error, CYLLM_INVALID_ARGUMENT, why, {}, "messages");
+    if (!prompt) return sdk::Fail(error, CYLLM_INVALID_ARGUMENT, why, {}, ParamOf(why));
     if (in.n == 0 || in.n > kMaxChoices || !in.sampling)
       return sdk::Fail(error, CYLLM_INVALID_ARGUMENT, "n must be from 1 to 128", {}, "n");
     cyllm_request request = in;
@@ -232,7 +239,9 @@ cyllm_engine* Create(cyllm_str config, const cyllm_callbacks* callbacks, cyllm_p
 void Describe(cyllm_engine* engine, cyllm_description* out) {
   cyllm_description d;
   std::memset(&d, 0, sizeof d);
-  d.capabilities = CYLLM_CAP_CHAT | CYLLM_CAP_TEXT | CYLLM_CAP_TOKENS | CYLLM_CAP_LOGPROBS | CYLLM_CAP_RESUME;
+  d.capabilities = CYLLM_CAP_CHAT | CYLLM_CAP_TEXT | CYLLM_CAP_TOKENS | CYLLM_CAP_LOGPROBS |
+                   CYLLM_CAP_RESUME | CYLLM_CAP_TOOLS | CYLLM_CAP_JSON_SCHEMA | CYLLM_CAP_EMBED |
+                   CYLLM_CAP_RERANK | CYLLM_CAP_TOKENIZE;
   sdk::Copy(Of(engine)->digest(), d.digest);
   sdk::Write(d, out);
 }

@@ -4,6 +4,8 @@
 
 #include "echo/options.h"
 #include "echo/prompt.h"
+#include "echo/script.h"
+#include "echo/values.h"
 #include "sdk/engine.hpp"
 
 namespace cyllm::echo {
@@ -99,8 +101,77 @@ TEST(PromptTest, TextAndTokens) {
   request.prompt_tokens = tokens;
   request.n_prompt_tokens = 2;
   EXPECT_THAT(ReadPrompt(request, &error)->words, ElementsAre("t5", "t6"));
-  request.kind = CYLLM_KIND_EMBED;
+  request.kind = 77;
   EXPECT_FALSE(ReadPrompt(request, &error));
+}
+
+constexpr const char* kTools = R"([{"type":"function","function":{"name":"clock"}},
+    {"type":"function","function":{"name":"find","parameters":{"type":"object","properties":{
+      "q":{"type":"string","minLength":2},"n":{"type":"integer","minimum":3},"k":{"enum":["a","b"]},
+      "l":{"type":"array","items":{"type":"boolean"},"minItems":2},"free":{"type":"string"}},
+      "required":["q","n","k","l"]}}}])";
+
+std::string Joined(const Script& script) {
+  std::string out = script.tool;
+  for (const std::string& piece : script.pieces) out += piece;
+  return out;
+}
+
+TEST(ScriptTest, CallsWhatIsAskedFor) {
+  cyllm_request request{};
+  request.tools_json = sdk::Str(kTools);
+  std::string error;
+  const auto asked = [&](const char* choice, const char* text) {
+    request.tool_choice_json = sdk::Str(choice);
+    const auto script = ReadScript(request, text, &error);
+    return script ? Joined(*script) : "-";
+  };
+  const std::string find = R"(find{"q":"xx","n":3,"k":"a","l":[false,false]})";
+  EXPECT_EQ(asked("", "hello"), "-");
+  EXPECT_EQ(asked("", "please find it"), find);
+  EXPECT_EQ(asked(R"("none")", "please find it"), "-");
+  EXPECT_EQ(asked(R"("required")", "hello"), "clock{}");
+  EXPECT_EQ(asked(R"({"type":"function","function":{"name":"find"}})", "hello"), find);
+  EXPECT_EQ(error, "");
+  EXPECT_EQ(asked(R"({"type":"function","function":{"name":"other"}})", "hello"), "-");
+  EXPECT_THAT(error, HasSubstr("tool_choice"));
+}
+
+TEST(ScriptTest, AnswersInTheFormat) {
+  cyllm_request request{};
+  std::string error;
+  const auto answer = [&](const char* format) {
+    request.response_format_json = sdk::Str(format);
+    const auto script = ReadScript(request, "", &error);
+    return script ? Joined(*script) : "-";
+  };
+  EXPECT_EQ(answer(R"({"type":"text"})"), "-");
+  EXPECT_EQ(answer(R"({"type":"json_object"})"), "{}");
+  EXPECT_EQ(answer(R"({"type":"json_schema","json_schema":{"schema":{"anyOf":[{"const":[1]},{}]}}})"), "[1]");
+  EXPECT_EQ(error, "");
+  EXPECT_EQ(answer(R"({"type":"wizard"})"), "-");
+  EXPECT_THAT(error, HasSubstr("response_format"));
+}
+
+TEST(ValuesTest, TextsThatShareWordsAreNear) {
+  const auto dot = [](const std::vector<float>& a, const std::vector<float>& b) {
+    float sum = 0;
+    for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+    return sum;
+  };
+  const auto a = VectorOf("the cat sleeps", 0), b = VectorOf("the cat eats", 0),
+             c = VectorOf("rates rose", 0);
+  EXPECT_NEAR(dot(a, a), 1, 1e-5);
+  EXPECT_GT(dot(a, b), dot(a, c));
+  EXPECT_EQ(VectorOf("x", 8).size(), 8u);
+  EXPECT_NEAR(dot(VectorOf("", 4), VectorOf("", 4)), 1, 1e-5);
+  EXPECT_GT(ScoreOf("cat", "a cat"), ScoreOf("cat", "a dog"));
+  std::string text;
+  const auto tokens = TokensOf("h\u00e9");
+  EXPECT_TRUE(TextOf(tokens.data(), tokens.size(), &text));
+  EXPECT_EQ(text, "h\u00e9");
+  const int32_t strange[] = {300};
+  EXPECT_FALSE(TextOf(strange, 1, &text));
 }
 
 }  // namespace

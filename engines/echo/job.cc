@@ -39,18 +39,27 @@ cyllm_event& Step::Add(uint64_t id, uint32_t type, uint32_t choice) {
 }
 cyllm_str Step::Keep(std::string text) { return sdk::Str(texts_.emplace_back(std::move(text))); }
 const int32_t* Step::Keep(int32_t token) { return &tokens_.emplace_back(token); }
+const std::vector<int32_t>& Step::Keep(std::vector<int32_t> tokens) {
+  return token_lists_.emplace_back(std::move(tokens));
+}
+const std::vector<float>& Step::Keep(std::vector<float> values) {
+  return values_.emplace_back(std::move(values));
+}
 const cyllm_logprob* Step::Keep(const cyllm_logprob& logprob) { return &logprobs_.emplace_back(logprob); }
 const cyllm_error* Step::Keep(const cyllm_error& error) { return &errors_.emplace_back(error); }
 void Step::Clear() {
   events_.clear();
   texts_.clear();
   tokens_.clear();
+  token_lists_.clear();
+  values_.clear();
   logprobs_.clear();
   errors_.clear();
 }
 
 Job::Job(const cyllm_request& request, Prompt prompt, const Options& options, TimePoint now)
     : id_(request.id),
+      kind_(request.kind),
       prompt_(std::move(prompt)),
       options_(options),
       submitted_(now),
@@ -62,9 +71,11 @@ Job::Job(const cyllm_request& request, Prompt prompt, const Options& options, Ti
   const auto words = static_cast<uint32_t>(prompt_.words.size());
   length_ = options.reply_tokens.value_or(bounded ? request.max_tokens : words);
   if (words == 0 && !options.stamp) length_ = 0;
-  cut_ = bounded && request.max_tokens <= length_;
+  if (!prompt_.script.pieces.empty()) length_ = static_cast<uint32_t>(prompt_.script.pieces.size());
+  cut_ = bounded && request.max_tokens <= length_ &&
+         (prompt_.script.pieces.empty() || request.max_tokens < length_);
   if (cut_) length_ = request.max_tokens;
-  const std::vector<std::string> stops = Stops(*request.sampling);
+  const std::vector<std::string> stops = calls() ? std::vector<std::string>() : Stops(*request.sampling);
   for (uint32_t i = 0; i < request.n; ++i) {
     choices_.emplace_back(stops);
     choices_.back().due = now + Duration(options.ttft_ms);
@@ -92,21 +103,24 @@ bool Job::Replay(Choice& choice, const cyllm_resume_choice& state, std::string* 
     text += choice.stop.Push(PieceAt(n));
   }
   if (choice.end.tokens >= length_ && !choice.stop.matched()) text += choice.stop.Flush();
-  if (text.size() < state.text_bytes || state.reasoning_bytes > 0 || state.tool_argument_bytes > 0) {
+  const uint64_t bytes = calls() ? state.tool_argument_bytes : state.text_bytes;
+  if (text.size() < bytes || bytes != state.text_bytes + state.reasoning_bytes + state.tool_argument_bytes) {
     *why = "more was delivered than the tokens of the state to resume from say";
     return false;
   }
-  choice.end.text_bytes = state.text_bytes;
-  choice.pending = text.substr(state.text_bytes);
+  (calls() ? choice.end.tool_argument_bytes : choice.end.text_bytes) = bytes;
+  choice.pending = text.substr(bytes);
   return true;
 }
 
 std::string Job::PieceAt(uint64_t n) const {
+  if (!prompt_.script.pieces.empty()) return prompt_.script.pieces[n];
   return options_.stamp ? Stamp() : (n > 0 || echo_ ? " " : "") + prompt_.words[WordAt(n)];
 }
 
 TimePoint Job::due() const {
   if (!accepted_) return TimePoint::min();
+  if (aside()) return credit_ > 0 ? TimePoint::min() : TimePoint::max();
   TimePoint due = TimePoint::max();
   for (const Choice& choice : choices_) {
     const bool ends = Complete(choice) && choice.pending.empty();  // finishing needs no credit
@@ -120,6 +134,7 @@ void Job::Advance(TimePoint now, Step& step) {
     accepted_ = true;
     step.Add(id_, CYLLM_EVENT_ACCEPTED).prompt_tokens = prompt_.tokens;
   }
+  if (aside()) return Aside(step);
   for (int round = 0; round < kTokensPerStep; ++round) {
     bool progress = false;
     for (uint32_t i = 0; i < choices_.size() && !ended_; ++i) progress |= Produce(i, now, step);
@@ -127,6 +142,31 @@ void Job::Advance(TimePoint now, Step& step) {
   }
   if (!ended_ && std::all_of(choices_.begin(), choices_.end(), [](const Choice& c) { return c.finished; }))
     End(CYLLM_OK, "", step);
+}
+
+// Values of the inputs, or the tokens of a text; then the end.
+void Job::Aside(Step& step) {
+  for (; told_ < prompt_.values.size() && credit_ > 0; ++told_, --credit_) {
+    cyllm_event& event = step.Add(id_, CYLLM_EVENT_VALUES, static_cast<uint32_t>(told_));
+    const std::vector<float>& values = step.Keep(prompt_.values[told_]);
+    event.values = values.data();
+    event.n_values = values.size();
+  }
+  if (told_ < prompt_.values.size() || (prompt_.values.empty() && credit_ <= 0)) return;
+  cyllm_offsets end{};
+  if (prompt_.values.empty()) {
+    --credit_;
+    cyllm_event& event = step.Add(id_, CYLLM_EVENT_TEXT);
+    event.text = step.Keep(prompt_.text);
+    const std::vector<int32_t>& tokens = step.Keep(prompt_.token_ids);
+    event.token_ids = tokens.data();
+    event.n_token_ids = tokens.size();
+    event.end = end = {prompt_.token_ids.size(), prompt_.text.size(), 0, 0};
+  }
+  cyllm_event& finished = step.Add(id_, CYLLM_EVENT_FINISHED);
+  finished.prompt_tokens = prompt_.tokens;
+  finished.end = end;
+  End(CYLLM_OK, "", step);
 }
 
 // One token of one choice, or its end; false when there is nothing to do now.
@@ -181,10 +221,14 @@ bool Job::Produce(uint32_t index, TimePoint now, Step& step) {
 void Job::Emit(uint32_t index, std::string text, std::optional<int32_t> token, Step& step) {
   Choice& choice = choices_[index];
   text.insert(0, std::exchange(choice.pending, {}));
-  choice.end.text_bytes += text.size();
-  cyllm_event& event = step.Add(id_, CYLLM_EVENT_TEXT, index);
+  (calls() ? choice.end.tool_argument_bytes : choice.end.text_bytes) += text.size();
+  cyllm_event& event = step.Add(id_, calls() ? CYLLM_EVENT_TOOL_CALL : CYLLM_EVENT_TEXT, index);
   event.text = step.Keep(std::move(text));
   event.end = choice.end;
+  if (calls() && choice.end.tokens == 1) {
+    event.tool_id = step.Keep("call_echo_" + std::to_string(index) + "_" + prompt_.script.tool);
+    event.tool_name = step.Keep(prompt_.script.tool);
+  }
   if (!token) return;
   event.token_ids = step.Keep(*token);
   event.n_token_ids = 1;
@@ -203,7 +247,7 @@ void Job::Finish(uint32_t index, uint32_t reason, Step& step) {
   Choice& choice = choices_[index];
   choice.finished = true;
   cyllm_event& event = step.Add(id_, CYLLM_EVENT_FINISHED, index);
-  event.finish_reason = reason;
+  event.finish_reason = calls() && reason == CYLLM_FINISH_STOP ? uint32_t{CYLLM_FINISH_TOOL_CALLS} : reason;
   if (choice.stop.matched()) event.stop_match = step.Keep(*choice.stop.matched());
   event.prompt_tokens = prompt_.tokens;
   event.completion_tokens = static_cast<uint32_t>(choice.end.tokens);

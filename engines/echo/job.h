@@ -24,6 +24,8 @@ class Step {
   cyllm_event& Add(uint64_t id, uint32_t type, uint32_t choice = 0);
   cyllm_str Keep(std::string text);
   const int32_t* Keep(int32_t token);
+  const std::vector<int32_t>& Keep(std::vector<int32_t> tokens);
+  const std::vector<float>& Keep(std::vector<float> values);
   const cyllm_logprob* Keep(const cyllm_logprob& logprob);
   const cyllm_error* Keep(const cyllm_error& error);
 
@@ -34,6 +36,8 @@ class Step {
   std::vector<cyllm_event> events_;
   std::deque<std::string> texts_;
   std::deque<int32_t> tokens_;
+  std::deque<std::vector<int32_t>> token_lists_;
+  std::deque<std::vector<float>> values_;
   std::deque<cyllm_logprob> logprobs_;
   std::deque<cyllm_error> errors_;
 };
@@ -71,7 +75,13 @@ class Job {
 
   bool Produce(uint32_t index, TimePoint now, Step& step);
   bool Replay(Choice& choice, const cyllm_resume_choice& state, std::string* why);
-  size_t WordAt(uint64_t n) const { return prompt_.words.empty() ? 0 : n % prompt_.words.size(); }
+  void Aside(Step& step);
+  bool aside() const { return !prompt_.values.empty() || kind_ >= CYLLM_KIND_EMBED; }
+  bool calls() const { return !prompt_.script.tool.empty(); }
+  size_t WordAt(uint64_t n) const {
+    if (!prompt_.script.pieces.empty()) return n;
+    return prompt_.words.empty() ? 0 : n % prompt_.words.size();
+  }
   std::string PieceAt(uint64_t n) const;
   bool Complete(const Choice& choice) const { return choice.end.tokens >= length_ || choice.stop.matched(); }
   void Emit(uint32_t index, std::string text, std::optional<int32_t> token, Step& step);
@@ -82,6 +92,7 @@ class Job {
   }
 
   const uint64_t id_;
+  const uint32_t kind_;
   const Prompt prompt_;
   const Options& options_;
   const TimePoint submitted_;
@@ -90,6 +101,7 @@ class Job {
   uint32_t length_ = 0;  // tokens per choice ...
   bool cut_ = false;     // ... because of max_tokens
   int64_t credit_;
+  size_t told_ = 0;  // of the values
   bool accepted_ = false, ended_ = false;
   std::vector<Choice> choices_;
 };

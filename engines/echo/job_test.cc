@@ -277,6 +277,49 @@ TEST_F(JobTest, WhatWasNotDeliveredNeedsCredit) {
   EXPECT_THAT(Advance(job), ElementsAre(" two", "length 2", "end 0"));
 }
 
+TEST_F(JobTest, ACallIsToldInPieces) {
+  prompt_.script = {"look", {"{\"a\":", "1}"}};
+  const auto told = [](Job& job) {
+    std::vector<std::string> out;
+    Step step;
+    job.Advance(kStart, step);
+    for (const cyllm_event& e : step.events()) {
+      if (e.type == CYLLM_EVENT_TOOL_CALL)
+        out.push_back(std::string(sdk::View(e.tool_name)) + "(" + std::string(sdk::View(e.text)));
+      if (e.type == CYLLM_EVENT_FINISHED) out.push_back(std::to_string(e.finish_reason));
+    }
+    return out;
+  };
+  Job job = Make();
+  EXPECT_THAT(told(job), ElementsAre("look({\"a\":", "(1}", std::to_string(CYLLM_FINISH_TOOL_CALLS)));
+  const int32_t tokens[] = {1};
+  const cyllm_resume_choice state{tokens, 1, 0, 0, 5};
+  Job second = Make();
+  std::string why;
+  ASSERT_TRUE(second.Resume(&state, &why)) << why;
+  EXPECT_THAT(told(second), ElementsAre("(1}", std::to_string(CYLLM_FINISH_TOOL_CALLS)));
+  request_.max_tokens = 1;
+  Job cut = Make();
+  EXPECT_THAT(told(cut), ElementsAre("look({\"a\":", std::to_string(CYLLM_FINISH_LENGTH)));
+}
+
+TEST_F(JobTest, ValuesCostCredit) {
+  request_.kind = CYLLM_KIND_EMBED;
+  request_.credit = 1;
+  prompt_.values = {{1, 0}, {0, 1}};
+  Job job = Make();
+  Step step;
+  job.Advance(kStart, step);
+  ASSERT_EQ(step.events().size(), 2u);
+  EXPECT_EQ(step.events()[1].n_values, 2u);
+  EXPECT_EQ(job.due(), TimePoint::max());
+  job.Credit(1);
+  Step rest;
+  job.Advance(kStart, rest);
+  EXPECT_TRUE(job.ended());
+  EXPECT_EQ(rest.events().size(), 3u);
+}
+
 TEST_F(JobTest, ScriptedFaults) {
   options_.fail_after = 2;
   Job fails = Make();

@@ -1,23 +1,48 @@
-// The model's chat template. The one place that knows llama.cpp's "common" library, whose interface is not
-// promised to stay.
+// The model's chat template and all else that is taken from llama.cpp's "common" library, whose interface is
+// not promised to stay: chat_template.cc is the one place that knows it.
 #pragma once
 
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
+
+#include "llama_cpp/constraint.h"
+#include "llama_cpp/message_parser.h"
 
 struct llama_model;
 
 namespace cyllm::llama {
 
-// Immutable; Render is for one thread at a time.
+// JSON as it came in cyllm_request; all but the messages may be empty.
+struct ChatInput {
+  std::string messages, tools, tool_choice, response_format, kwargs;
+  bool parallel_tool_calls = true;
+};
+
+// What the model continues, and how its answer is held to a form and read.
+struct ChatPrompt {
+  std::string text;
+  std::shared_ptr<ConstraintSpec> constraint;  // `special` is left to the caller; null: free text
+  std::vector<std::string> special;            // tokens whose text counts, as they are written
+  std::vector<std::string> stops;              // more stop strings
+  MakeParser parser;                           // null: everything is content
+};
+
+// What is wrong with an input, and which of its fields it is about.
+struct ChatError {
+  std::string message;
+  const char* param = "messages";
+};
+
+// Thread-safe.
 class ChatTemplate {
  public:
   virtual ~ChatTemplate() = default;
 
-  // OpenAI messages (a JSON array) to the prompt that the model continues. `kwargs_json`: an object or empty.
-  // False and the reason when the template or the messages do not allow it.
-  virtual bool Render(const std::string& messages_json, const std::string& kwargs_json, std::string* prompt,
-                      std::string* error) const = 0;
+  // A last message of the assistant is continued. False and `error` when the template, the messages, the
+  // tools or the format do not allow it. What a hostile schema may cost is bounded.
+  virtual bool Render(const ChatInput& in, ChatPrompt* out, ChatError* error) const = 0;
 
   virtual std::string source() const = 0;
 };

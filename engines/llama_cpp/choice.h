@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "llama_cpp/constraint.h"
 #include "llama_cpp/output.h"
 #include "llama_cpp/request.h"
 #include "llama_cpp/sampler.h"
@@ -18,6 +19,9 @@ namespace cyllm::llama {
 class Choice {
  public:
   Choice(const Request& request, uint32_t index, const Vocabulary& vocabulary);
+
+  // Takes up where another engine stood: its tokens count as produced. False: they cannot be.
+  bool Resume(const ResumeState& state);
 
   uint32_t index() const { return index_; }
   const Request& request() const { return request_; }
@@ -38,6 +42,8 @@ class Choice {
   uint32_t reason() const { return reason_.value_or(CYLLM_FINISH_STOP); }
   uint32_t generated() const { return generated_; }
   Output& output() { return output_; }
+  // Of its call number `call`: whoever produces the same answer gives the same.
+  std::string CallId(uint32_t call) const;
 
   void Started(TimePoint now) { started_ = started_ ? started_ : now; }
   double queue_ms() const { return Since(request_.submitted, started_); }
@@ -49,14 +55,18 @@ class Choice {
     return to ? std::chrono::duration<double, std::milli>(*to - from).count() : 0;
   }
   std::span<const Token> Banned();
+  Sample Choose(std::span<float> logits);
+  void Take(const Sample& sample);
 
   const Request& request_;
   const uint32_t index_;
   const Vocabulary& vocabulary_;
   Sampler sampler_;
+  std::optional<Constraint> constraint_;
   Output output_;
   std::vector<Token> tokens_;  // prompt, and what was generated and is to be computed
   std::vector<Token> banned_;
+  std::vector<float> logits_;  // scratch: as they came
   uint32_t computed_ = 0;
   uint32_t generated_ = 0;  // with the one that ended it
   std::optional<uint32_t> reason_;

@@ -15,6 +15,7 @@ class Detokenizer {
 
   // At the end: U+FFFD for a code point that was not finished.
   std::string Flush();
+  bool holds() const { return !held_.empty(); }
 
  private:
   std::string held_;

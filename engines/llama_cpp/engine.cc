@@ -19,7 +19,7 @@ cyllm_error MakeError(int32_t code, std::string_view message, std::string_view r
 }  // namespace
 
 Engine::Engine(Decoder& decoder, const Vocabulary& vocabulary, const ChatTemplate& chat, EngineLimits limits,
-               const cyllm_callbacks& callbacks)
+               const cyllm_callbacks& callbacks, AsideModel aside)
     : decoder_(decoder),
       vocabulary_(vocabulary),
       chat_(chat),
@@ -29,10 +29,13 @@ Engine::Engine(Decoder& decoder, const Vocabulary& vocabulary, const ChatTemplat
           decoder, vocabulary,
           {limits.prefill_chunk, ChunkBudget::Seconds(limits.target_itl_ms / 1000), limits.prefix_caching},
           [] { return std::chrono::steady_clock::now(); }),
+      aside_(std::make_unique<Aside>(std::move(aside), vocabulary, chat, turnstile_,
+                                     [this](const std::vector<cyllm_event>& events) { Tell(events); })),
       preparing_([this] { Prepare(); }),
       computing_([this] { Run(); }) {}
 
 Engine::~Engine() {
+  aside_.reset();  // ends what it has, and told it, before the rest is ended
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -53,6 +56,7 @@ int32_t Engine::Submit(const cyllm_request& in, cyllm_error* error) {
     std::lock_guard lock(mutex_);
     if (live_.size() >= max_requests_) return overloaded();
   }
+  if (Aside::IsFor(in.kind)) return SubmitAside(in, error);
   std::unique_ptr<Request> request = ReadRequest(in, vocabulary_.size(), error);
   if (!request) return error ? error->code : CYLLM_INVALID_ARGUMENT;
   request->submitted = std::chrono::steady_clock::now();
@@ -68,7 +72,23 @@ int32_t Engine::Submit(const cyllm_request& in, cyllm_error* error) {
   return CYLLM_OK;
 }
 
+int32_t Engine::SubmitAside(const cyllm_request& in, cyllm_error* error) {
+  {
+    std::lock_guard lock(mutex_);
+    if (draining_ || stopping_)
+      return sdk::Fail(error, CYLLM_UNAVAILABLE, "the model is being unloaded", "draining", {}, true);
+    live_.insert(in.id);
+  }
+  const int32_t code = aside_->Submit(in, error);
+  if (code == CYLLM_OK) return code;
+  std::lock_guard lock(mutex_);
+  live_.erase(in.id);
+  if (live_.empty()) idle_.notify_all();
+  return code;
+}
+
 void Engine::Cancel(uint64_t id) {
+  if (aside_->Cancel(id)) return;
   {
     std::lock_guard lock(mutex_);
     if (!live_.contains(id)) return;
@@ -79,7 +99,7 @@ void Engine::Cancel(uint64_t id) {
 }
 
 void Engine::Credit(uint64_t id, uint32_t events) {
-  if (events == 0) return;
+  if (events == 0 || aside_->Credit(id, events)) return;
   {
     std::lock_guard lock(mutex_);
     if (!live_.contains(id)) return;
@@ -124,6 +144,10 @@ void Engine::Prepare() {
       cyllm_error error{};
       error.size = sizeof error;
       const bool ready = FillPrompt(chat_, vocabulary_, decoder_.max_length(), request.get(), &error);
+      if (ready && request->constraint) {
+        if (!index_) index_ = std::make_unique<TokenIndex>(vocabulary_);
+        request->index = index_.get();
+      }
       lock.lock();
       if (ready) {
         mail_.ready.push_back(std::move(request));
@@ -201,7 +225,10 @@ void Engine::Step() {
       if (command.credit == 0) in_step_.erase(command.id);
     abort_ = in_step_.empty() && !ids.empty();
   }
-  scheduler_.Compute(abort_, &events_);
+  {
+    std::lock_guard turn(turnstile_);
+    scheduler_.Compute(abort_, &events_);
+  }
   {
     std::lock_guard lock(mutex_);
     in_step_.clear();
@@ -222,21 +249,29 @@ void Engine::EndAll() {
 }
 
 void Engine::Deliver() {
-  const std::vector<cyllm_event>& list = events_.list();
-  if (!list.empty()) callbacks_.events(callbacks_.ctx, list.data(), list.size());
-  if (callbacks_.cache) {
-    const PrefixNames::Changes c = scheduler_.CacheChanges();
-    if (!c.added.empty() || !c.removed.empty())
-      callbacks_.cache(callbacks_.ctx, c.added.data(), c.added.size(), c.removed.data(), c.removed.size());
-  }
   {
     std::lock_guard lock(mutex_);
     stats_ = scheduler_.stats();
-    for (const cyllm_event& event : list)
-      if (event.type == CYLLM_EVENT_END) live_.erase(event.id);
-    if (live_.empty()) idle_.notify_all();
   }
+  Tell(events_.list());
   events_.Clear();
+  if (!callbacks_.cache) return;
+  const PrefixNames::Changes c = scheduler_.CacheChanges();
+  if (c.added.empty() && c.removed.empty()) return;
+  std::lock_guard lock(telling_);
+  callbacks_.cache(callbacks_.ctx, c.added.data(), c.added.size(), c.removed.data(), c.removed.size());
+}
+
+void Engine::Tell(const std::vector<cyllm_event>& events) {
+  if (events.empty()) return;
+  {
+    std::lock_guard lock(telling_);
+    callbacks_.events(callbacks_.ctx, events.data(), events.size());
+  }
+  std::lock_guard lock(mutex_);
+  for (const cyllm_event& event : events)
+    if (event.type == CYLLM_EVENT_END) live_.erase(event.id);
+  if (live_.empty()) idle_.notify_all();
 }
 
 }  // namespace cyllm::llama

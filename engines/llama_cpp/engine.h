@@ -10,6 +10,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "llama_cpp/aside.h"
 #include "llama_cpp/chat_template.h"
 #include "llama_cpp/decoder.h"
 #include "llama_cpp/events.h"
@@ -27,12 +28,13 @@ struct EngineLimits {
   bool prefix_caching = true;
 };
 
-// Thread-safe; no call blocks but Drain and the destructor. Two threads: one renders and tokenises prompts,
-// one computes. `decoder`, `vocabulary` and `chat` are used by these threads only, and outlive the engine.
+// Thread-safe; no call blocks but Drain and the destructor. Three threads: one renders and tokenises prompts,
+// one computes, one answers what generates no text (Aside). `decoder`, `vocabulary` and `chat` are used by
+// these threads only, and outlive the engine.
 class Engine {
  public:
   Engine(Decoder& decoder, const Vocabulary& vocabulary, const ChatTemplate& chat, EngineLimits limits,
-         const cyllm_callbacks& callbacks);
+         const cyllm_callbacks& callbacks, AsideModel aside = {});
   ~Engine();  // ends what still runs
 
   int32_t Submit(const cyllm_request& in, cyllm_error* error);
@@ -64,6 +66,8 @@ class Engine {
   void Step();
   void EndAll();
   void Deliver();
+  void Tell(const std::vector<cyllm_event>& events);
+  int32_t SubmitAside(const cyllm_request& in, cyllm_error* error);
 
   Decoder& decoder_;
   const Vocabulary& vocabulary_;
@@ -81,10 +85,16 @@ class Engine {
   bool draining_ = false, stopping_ = false;
   SchedulerStats stats_;
 
+  std::unique_ptr<TokenIndex> index_;  // made by the first thread when first needed
+
   // Of the computing thread.
   Scheduler scheduler_;
   Events events_;
   std::unordered_map<uint64_t, Early> early_;
+
+  Turnstile turnstile_;
+  std::mutex telling_;  // callbacks are serial
+  std::unique_ptr<Aside> aside_;
 
   std::thread preparing_, computing_;
 };

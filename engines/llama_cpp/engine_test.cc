@@ -68,18 +68,13 @@ TEST_F(EngineTest, AnswersRequestsOfAllKinds) {
 
 TEST_F(EngineTest, RefusesWhatItCannotDo) {
   Start();
-  TestRequest tools(1);
-  tools.Chat("x").request.tools_json = sdk::Str("[{}]");
-  EXPECT_EQ(Submit(tools).code, CYLLM_UNIMPLEMENTED);
-  TestRequest format(2);
-  format.Chat("x").request.response_format_json = sdk::Str("{}");
-  const cyllm_error error = Submit(format);
-  EXPECT_EQ(error.code, CYLLM_UNIMPLEMENTED);
-  EXPECT_STREQ(error.param, "response_format");
-  TestRequest resume(3);
-  const cyllm_resume_choice choice{};
-  resume.Chat("x").request.resume = &choice;
-  EXPECT_EQ(Submit(resume).code, CYLLM_UNIMPLEMENTED);
+  TestRequest adapter(1);
+  adapter.Chat("x").request.adapter = sdk::Str("poet");
+  EXPECT_EQ(Submit(adapter).code, CYLLM_UNIMPLEMENTED);
+  TestRequest resume(2);
+  const Token strange = 99999;
+  resume.Chat("x").resume = {{&strange, 1, 0, 0, 0}};
+  EXPECT_EQ(Submit(resume).code, CYLLM_INVALID_ARGUMENT);
   TestRequest tokens(4);
   tokens.Tokens({99999});
   EXPECT_EQ(Submit(tokens).code, CYLLM_INVALID_ARGUMENT);

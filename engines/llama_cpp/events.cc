@@ -8,10 +8,20 @@ cyllm_event& Events::Add(uint64_t id, uint32_t type, uint32_t choice) {
   return list_.emplace_back(sdk::MakeEvent(id, type, choice));
 }
 
-void Events::Text(uint64_t id, uint32_t choice, Delta delta) {
+void Events::Piece(uint64_t id, uint32_t choice, Delta delta, std::string call_id) {
   const Delta& kept = deltas_.emplace_back(std::move(delta));
-  cyllm_event& event = Add(id, CYLLM_EVENT_TEXT, choice);
-  event.text = sdk::Str(kept.text);
+  const MessagePart& part = kept.part;
+  cyllm_event& event = Add(id,
+                           part.kind == MessagePart::Kind::kText        ? CYLLM_EVENT_TEXT
+                           : part.kind == MessagePart::Kind::kReasoning ? CYLLM_EVENT_REASONING
+                                                                        : CYLLM_EVENT_TOOL_CALL,
+                           choice);
+  event.text = sdk::Str(part.text);
+  event.tool_index = part.call;
+  if (part.opens) {
+    event.tool_id = Keep(std::move(call_id));
+    event.tool_name = sdk::Str(part.name);
+  }
   event.token_ids = kept.tokens.data();
   event.n_token_ids = kept.tokens.size();
   event.end = kept.end;
@@ -36,11 +46,16 @@ void Events::End(uint64_t id, const cyllm_error* error) {
 
 cyllm_str Events::Keep(std::string text) { return sdk::Str(texts_.emplace_back(std::move(text))); }
 
+const std::vector<float>& Events::Keep(std::vector<float> values) {
+  return values_.emplace_back(std::move(values));
+}
+
 void Events::Clear() {
   list_.clear();
   deltas_.clear();
   logprobs_.clear();
   texts_.clear();
+  values_.clear();
   errors_.clear();
 }
 

@@ -27,7 +27,7 @@ class FakeVocabulary final : public Vocabulary {
     if (const auto it = pieces.find(token); it != pieces.end()) return it->second;
     return token < 256 ? std::string(1, static_cast<char>(token)) : std::string();
   }
-  std::vector<Token> Tokenize(std::string_view text) const override {
+  std::vector<Token> Tokenize(std::string_view text, bool = true) const override {
     std::vector<Token> out;
     for (const char c : text) out.push_back(static_cast<uint8_t>(c));
     return out;
@@ -42,15 +42,16 @@ class FakeVocabulary final : public Vocabulary {
 // The prompt is the messages' JSON as it is.
 class FakeChat final : public ChatTemplate {
  public:
-  bool Render(const std::string& messages, const std::string&, std::string* prompt,
-              std::string* error) const override {
-    if (messages == "bad") {
-      *error = "bad messages";
+  bool Render(const ChatInput& in, ChatPrompt* out, ChatError* error) const override {
+    if (in.messages == "bad") {
+      error->message = "bad messages";
       return false;
     }
-    *prompt = messages;
+    if (on_render) on_render(in, out);
+    out->text = in.messages;
     return true;
   }
+  std::function<void(const ChatInput&, ChatPrompt*)> on_render;
   std::string source() const override { return "fake"; }
 };
 

@@ -49,6 +49,34 @@ std::string Unreadable(const std::string& path) {
   return std::string_view(magic.data(), magic.size()) == "GGUF" ? "" : "is no GGUF file";
 }
 
+// For models that give vectors or scores only.
+class NoDecoder final : public Decoder {
+ public:
+  explicit NoDecoder(uint32_t length) : length_(length) {}
+  uint32_t max_sequences() const override { return 1; }
+  uint32_t max_running() const override { return 1; }
+  uint32_t max_length() const override { return length_; }
+  uint32_t vocabulary() const override { return 0; }
+  bool can_copy() const override { return false; }
+  DecodeResult Decode(std::span<const Row>, const std::atomic<bool>&) override {
+    return DecodeResult::kFailed;
+  }
+  std::span<float> Logits(size_t) override { return {}; }
+  void Truncate(uint32_t, uint32_t) override {}
+  void Copy(uint32_t, uint32_t) override {}
+
+ private:
+  const uint32_t length_;
+};
+
+uint64_t CapabilitiesOf(const LoadedModel& model) {
+  uint64_t out = CYLLM_CAP_TOKENIZE | (model.aside.ranks ? CYLLM_CAP_RERANK : CYLLM_CAP_EMBED);
+  if (!model.generates) return out;
+  out |= CYLLM_CAP_CHAT | CYLLM_CAP_TEXT | CYLLM_CAP_TOKENS | CYLLM_CAP_LOGPROBS | CYLLM_CAP_TOOLS |
+         CYLLM_CAP_JSON_SCHEMA | CYLLM_CAP_RESUME;
+  return model.vocabulary->infill() ? out | CYLLM_CAP_INFILL : out;
+}
+
 }  // namespace
 
 std::unique_ptr<LoadedModel> LoadModel(const Options& options, const LoadProgress& progress,
@@ -85,6 +113,17 @@ std::unique_ptr<LoadedModel> LoadModel(const Options& options, const LoadProgres
   out->chat = LoadChatTemplate(model, options.chat_template, &why);
   if (!out->chat) return fail(CYLLM_INVALID_ARGUMENT, name + ": " + why);
   out->vocabulary = MakeVocabulary(model);
+  const EmbedTraits traits = EmbedTraitsOf(model, options);
+  out->generates = traits.causal && !traits.ranks;
+  out->aside = {[model, options](std::string* error) { return MakeEmbedder(model, options, error); },
+                traits.ranks};
+  out->capabilities = CapabilitiesOf(*out);
+  out->digest = Digest(options.model_path, out->chat->source());
+  if (!out->generates) {
+    out->decoder = std::make_unique<NoDecoder>(traits.max_tokens);
+    out->memory_bytes = llama_model_size(model) + traits.bytes;
+    return out;
+  }
   if (progress && !progress(0.9, "making room for sequences"))
     return fail(CYLLM_CANCELLED, "loading was stopped");
   const uint64_t per_token = KvBytesPerToken(model, options.kv_cache_dtype);
@@ -93,9 +132,8 @@ std::unique_ptr<LoadedModel> LoadModel(const Options& options, const LoadProgres
       PlanKv(options, static_cast<uint32_t>(std::max(1, llama_model_n_ctx_train(model))), per_token, budget);
   out->decoder = MakeDecoder(model, options, plan, &why);
   if (!out->decoder) return fail(CYLLM_RESOURCE_EXHAUSTED, name + ": " + why);
-  out->memory_bytes =
-      llama_model_size(model) + per_token * out->decoder->max_length() * out->decoder->max_sequences();
-  out->digest = Digest(options.model_path, out->chat->source());
+  out->memory_bytes = llama_model_size(model) +
+                      per_token * out->decoder->max_length() * out->decoder->max_sequences() + traits.bytes;
   return out;
 }
 

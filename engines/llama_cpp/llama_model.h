@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "llama_cpp/aside.h"
 #include "llama_cpp/chat_template.h"
 #include "llama_cpp/decoder.h"
 #include "llama_cpp/options.h"
@@ -22,7 +23,10 @@ struct LoadedModel {
   std::unique_ptr<Vocabulary> vocabulary;
   std::unique_ptr<ChatTemplate> chat;
   std::unique_ptr<Decoder> decoder;
-  uint64_t memory_bytes = 0;  // weights and KV cache
+  AsideModel aside;
+  bool generates = true;      // else the decoder is none, and only `aside` is of use
+  uint64_t capabilities = 0;  // CYLLM_CAP_*
+  uint64_t memory_bytes = 0;  // weights, KV cache, and what embeddings will take
   std::string digest;
 };
 

@@ -17,6 +17,11 @@ class LlamaVocabulary final : public Vocabulary {
   bool IsEnd(Token token) const override { return llama_vocab_is_eog(vocab_, token); }
   const std::vector<Token>& end_tokens() const override { return end_tokens_; }
 
+  std::optional<Infill> infill() const override {
+    const Infill out{llama_vocab_fim_pre(vocab_), llama_vocab_fim_suf(vocab_), llama_vocab_fim_mid(vocab_)};
+    return out.prefix < 0 || out.suffix < 0 || out.middle < 0 ? std::nullopt : std::optional(out);
+  }
+
   std::string Piece(Token token) const override {
     std::string out(32, '\0');
     int32_t n = llama_token_to_piece(vocab_, token, out.data(), static_cast<int32_t>(out.size()), 0, false);
@@ -28,14 +33,14 @@ class LlamaVocabulary final : public Vocabulary {
     return out;
   }
 
-  std::vector<Token> Tokenize(std::string_view text) const override {
+  std::vector<Token> Tokenize(std::string_view text, bool begin) const override {
     const auto length = static_cast<int32_t>(text.size());
     std::vector<Token> out(text.size() / 3 + 16);
-    int32_t n =
-        llama_tokenize(vocab_, text.data(), length, out.data(), static_cast<int32_t>(out.size()), true, true);
+    int32_t n = llama_tokenize(vocab_, text.data(), length, out.data(), static_cast<int32_t>(out.size()),
+                               begin, true);
     if (n < 0 && n != INT32_MIN) {
       out.resize(static_cast<size_t>(-n));
-      n = llama_tokenize(vocab_, text.data(), length, out.data(), -n, true, true);
+      n = llama_tokenize(vocab_, text.data(), length, out.data(), -n, begin, true);
     }
     out.resize(static_cast<size_t>(n < 0 ? 0 : n));
     return out;

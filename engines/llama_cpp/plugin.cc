@@ -40,7 +40,7 @@ cyllm_engine* CreateOrThrow(cyllm_str config, const cyllm_callbacks* callbacks, 
   instance->engine = std::make_unique<Engine>(*model.decoder, *model.vocabulary, *model.chat,
                                               EngineLimits{options->prefill_chunk, options->max_waiting,
                                                            options->target_itl_ms, options->prefix_caching},
-                                              sdk::Read(callbacks));
+                                              sdk::Read(callbacks), model.aside);
   return reinterpret_cast<cyllm_engine*>(instance.release());
 }
 
@@ -60,7 +60,7 @@ cyllm_engine* Create(cyllm_str config, const cyllm_callbacks* callbacks, cyllm_p
 void Describe(cyllm_engine* engine, cyllm_description* out) {
   const LoadedModel& model = *Of(engine)->model;
   cyllm_description d{};
-  d.capabilities = CYLLM_CAP_CHAT | CYLLM_CAP_TEXT | CYLLM_CAP_TOKENS | CYLLM_CAP_LOGPROBS;
+  d.capabilities = model.capabilities;
   d.max_model_len = model.decoder->max_length();
   d.max_running = model.decoder->max_running();
   d.memory_bytes = model.memory_bytes;

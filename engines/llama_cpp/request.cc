@@ -37,6 +37,7 @@ SamplingParams ReadSampling(const cyllm_request& in, const cyllm_sampling& s) {
     out.logit_bias.emplace_back(s.logit_bias[i].token, s.logit_bias[i].bias);
   out.logprobs = s.logprobs != 0;
   out.top_logprobs = s.top_logprobs;
+  out.has_seed = in.has_seed != 0;
   out.seed = in.has_seed ? static_cast<uint64_t>(in.seed) : RandomSeed();
   return out;
 }
@@ -46,12 +47,56 @@ int32_t Unsupported(const cyllm_request& in, cyllm_error* error) {
     return sdk::Fail(error, CYLLM_UNIMPLEMENTED, std::string("the llama_cpp engine does not offer ") + what,
                      "unsupported", param);
   };
-  if (in.kind > CYLLM_KIND_TOKENS) return refuse("embeddings or reranking", "model");
-  if (in.tools_json.len > 0) return refuse("tools", "tools");
-  if (in.response_format_json.len > 0) return refuse("constrained output", "response_format");
   if (in.adapter.len > 0) return refuse("adapters", "model");
-  if (in.resume) return refuse("resuming a request", "");
   return CYLLM_OK;
+}
+
+ResumeState ReadResume(const cyllm_resume_choice& in) {
+  ResumeState out;
+  if (in.n_token_ids) out.tokens.assign(in.token_ids, in.token_ids + in.n_token_ids);
+  out.delivered = {in.n_token_ids, in.text_bytes, in.reasoning_bytes, in.tool_argument_bytes};
+  return out;
+}
+
+// Renders the messages, and learns from the template how the answer is written.
+bool FillChat(const ChatTemplate& chat, const Vocabulary& vocabulary, Request* request, cyllm_error* error) {
+  ChatPrompt prompt;
+  ChatError wrong;
+  if (!chat.Render(request->chat, &prompt, &wrong)) {
+    sdk::Fail(error, CYLLM_INVALID_ARGUMENT, wrong.message, "invalid_value", wrong.param);
+    return false;
+  }
+  request->text = std::move(prompt.text);
+  request->output.parser = std::move(prompt.parser);
+  request->output.stop.insert(request->output.stop.end(), prompt.stops.begin(), prompt.stops.end());
+  for (const std::string& special : prompt.special)
+    if (const std::vector<Token> tokens = vocabulary.Tokenize(special, false); tokens.size() == 1)
+      request->output.special.emplace(tokens[0], special);
+  if (prompt.constraint) {
+    prompt.constraint->special.assign(request->output.special.begin(), request->output.special.end());
+    request->constraint = std::move(prompt.constraint);
+  }
+  return true;
+}
+
+// What comes before, what comes after, and the model writes the middle.
+bool FillInfill(const Vocabulary& vocabulary, Request* request, cyllm_error* error) {
+  const std::optional<Vocabulary::Infill> infill = vocabulary.infill();
+  if (!infill || request->kind != CYLLM_KIND_TEXT) {
+    sdk::Fail(error, CYLLM_UNIMPLEMENTED, "this model has no tokens for filling in a middle", "unsupported",
+              "suffix");
+    return false;
+  }
+  request->prompt = vocabulary.Tokenize("");  // what prompts begin with
+  const auto add = [&](Token token, std::string_view text) {
+    request->prompt.push_back(token);
+    const std::vector<Token> tokens = vocabulary.Tokenize(text, false);
+    request->prompt.insert(request->prompt.end(), tokens.begin(), tokens.end());
+  };
+  add(infill->prefix, request->text);
+  add(infill->suffix, request->suffix);
+  request->prompt.push_back(infill->middle);
+  return true;
 }
 
 }  // namespace
@@ -75,16 +120,28 @@ std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabular
   out->choices = in.n;
   out->max_tokens = in.max_tokens;
   out->credit = in.credit;
+  if (in.resume)
+    for (uint32_t i = 0; i < in.n; ++i) out->resume.push_back(ReadResume(in.resume[i]));
+  for (const ResumeState& state : out->resume)
+    for (const Token token : state.tokens)
+      if (token < 0 || static_cast<uint32_t>(token) >= vocabulary)
+        return wrong("the state to resume from has tokens that this model has not", "");
   out->echo = in.echo != 0 && in.kind != CYLLM_KIND_CHAT;
   out->sampling = ReadSampling(in, s);
   out->min_tokens = s.min_tokens;
   out->ignore_eos = s.ignore_eos != 0;
-  for (size_t i = 0; i < s.n_stop; ++i) out->stop.emplace_back(sdk::View(s.stop[i]));
+  for (size_t i = 0; i < s.n_stop; ++i) out->output.stop.emplace_back(sdk::View(s.stop[i]));
   if (s.n_stop_token_ids) out->stop_tokens.assign(s.stop_token_ids, s.stop_token_ids + s.n_stop_token_ids);
-  out->messages_json = sdk::View(in.messages_json);
-  out->template_kwargs_json = sdk::View(in.template_kwargs_json);
+  if (in.kind == CYLLM_KIND_CHAT) {
+    out->chat = {
+        std::string(sdk::View(in.messages_json)),        std::string(sdk::View(in.tools_json)),
+        std::string(sdk::View(in.tool_choice_json)),     std::string(sdk::View(in.response_format_json)),
+        std::string(sdk::View(in.template_kwargs_json)), in.parallel_tool_calls != 0};
+  }
+  out->output.scores = s.logprobs != 0;
   out->text = sdk::View(in.prompt);
   if (in.n_prefix_hashes) out->prefix_hashes.assign(in.prefix_hashes, in.prefix_hashes + in.n_prefix_hashes);
+  out->suffix = sdk::View(in.suffix);
   if (in.n_prompt_tokens) out->prompt.assign(in.prompt_tokens, in.prompt_tokens + in.n_prompt_tokens);
   return out;
 }
@@ -92,20 +149,19 @@ std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabular
 bool FillPrompt(const ChatTemplate& chat, const Vocabulary& vocabulary, uint32_t max_length, Request* request,
                 cyllm_error* error) {
   const char* const param = request->kind == CYLLM_KIND_CHAT ? "messages" : "prompt";
-  if (request->kind == CYLLM_KIND_CHAT) {
-    std::string why;
-    if (!chat.Render(request->messages_json, request->template_kwargs_json, &request->text, &why)) {
-      sdk::Fail(error, CYLLM_INVALID_ARGUMENT, why, "invalid_value", param);
-      return false;
-    }
+  if (request->kind == CYLLM_KIND_CHAT && !FillChat(chat, vocabulary, request, error)) return false;
+  if (!request->suffix.empty()) {
+    if (!FillInfill(vocabulary, request, error)) return false;
+  } else if (request->kind != CYLLM_KIND_TOKENS) {
+    request->prompt = vocabulary.Tokenize(request->text);
   }
-  if (request->kind != CYLLM_KIND_TOKENS) request->prompt = vocabulary.Tokenize(request->text);
   if (request->echo) {
-    request->echoed = request->text;
+    request->output.echoed = request->text;
     if (request->kind == CYLLM_KIND_TOKENS)
-      for (const Token token : request->prompt) request->echoed += vocabulary.Piece(token);
+      for (const Token token : request->prompt) request->output.echoed += vocabulary.Piece(token);
   }
-  request->messages_json.clear();
+  request->chat = {};
+  request->suffix.clear();
   request->text.clear();
   const size_t length = request->prompt.size();
   if (length == 0) {

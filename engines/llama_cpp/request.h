@@ -7,13 +7,21 @@
 #include <string>
 #include <vector>
 
+#include "llama_cpp/chat_template.h"
 #include "llama_cpp/decoder.h"
+#include "llama_cpp/output.h"
 #include "llama_cpp/sampler.h"
 #include "sdk/engine.h"
 
 namespace cyllm::llama {
 
 using TimePoint = std::chrono::steady_clock::time_point;
+
+// Where a choice stood when another engine lost it.
+struct ResumeState {
+  std::vector<Token> tokens;
+  cyllm_offsets delivered{};
+};
 
 struct Request {
   uint64_t id = 0;
@@ -26,23 +34,23 @@ struct Request {
   SamplingParams sampling;
   uint32_t min_tokens = 0;
   bool ignore_eos = false;
-  std::vector<std::string> stop;
   std::vector<Token> stop_tokens;
+  std::vector<ResumeState> resume;  // of each choice, or empty
   TimePoint submitted;
 
   // As it came; FillPrompt reads one of them.
-  std::string messages_json, template_kwargs_json, text;
+  ChatInput chat;
+  std::string text, suffix;
 
   std::vector<Token> prompt;  // TOKENS: from the start
   std::vector<uint64_t> prefix_hashes;
-  std::string echoed;  // comes before the first token's text
+  OutputOptions output;                              // parser, special and echoed: of FillPrompt
+  std::shared_ptr<const ConstraintSpec> constraint;  // of FillPrompt
+  const TokenIndex* index = nullptr;                 // with a constraint
 };
 
 // Copies and checks what needs no model. Null and a filled `error` when the request is refused.
 std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabulary, cyllm_error* error);
-
-class ChatTemplate;
-class Vocabulary;
 
 // Renders, tokenises, and cuts max_tokens to a room of `max_length` tokens. False and a filled `error` when
 // the prompt is at fault.

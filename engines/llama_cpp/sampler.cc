@@ -55,8 +55,11 @@ Sample Sampler::Choose(std::span<float> logits, uint32_t position, std::span<con
     if (edit != edits_.end()) own = edit->second;
     out.logprob = static_cast<float>(own - total);
   }
-  if (penalties_) ++seen_[out.token].output;
   return out;
+}
+
+void Sampler::Count(Token token) {
+  if (penalties_) ++seen_[token].output;
 }
 
 void Sampler::Adjust(std::span<float> logits, std::span<const Token> banned) {

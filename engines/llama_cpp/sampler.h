@@ -27,6 +27,7 @@ struct SamplingParams {
   bool logprobs = false;
   uint32_t top_logprobs = 0;
   uint64_t seed = 0;
+  bool has_seed = false;  // the request's; else drawn
 };
 
 struct Sample {
@@ -41,9 +42,10 @@ class Sampler {
  public:
   Sampler(const SamplingParams& params, uint32_t choice, std::span<const Token> prompt);
 
-  // Chooses the token at output position `position`; `banned` are not eligible. Changes `logits`. The token
-  // then counts for the penalties.
+  // Chooses the token at output position `position`; `banned` are not eligible. Changes `logits`.
   Sample Choose(std::span<float> logits, uint32_t position, std::span<const Token> banned);
+  // The token was produced: from now on it counts for the penalties.
+  void Count(Token token);
 
  private:
   struct Seen {

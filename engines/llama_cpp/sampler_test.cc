@@ -106,6 +106,7 @@ TEST(Sampler, Penalties) {
   for (uint32_t i = 0; i < 4; ++i) {
     std::vector<float> logits = Logits();
     out.push_back(frequency.Choose(logits, i, {}).token);
+    frequency.Count(out.back());
   }
   EXPECT_EQ(out, (std::vector<Token>{1, 1, 3, 1}));
 

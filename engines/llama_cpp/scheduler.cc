@@ -53,10 +53,18 @@ void Scheduler::Add(std::unique_ptr<Request> request, Events* events) {
   const Request& r = *job->request;
   job->credit = r.credit;
   job->unfinished = r.choices;
-  events->Add(r.id, CYLLM_EVENT_ACCEPTED).prompt_tokens = static_cast<uint32_t>(r.prompt.size());
   for (uint32_t i = 0; i < r.choices; ++i) {
     job->choices.push_back(std::make_unique<Choice>(r, i, vocabulary_));
-    waiting_.insert(Slot{job.get(), job->choices.back().get(), arrivals_});
+    if (r.resume.empty() || job->choices[i]->Resume(r.resume[i])) continue;
+    cyllm_error error{};
+    error.size = sizeof error;
+    sdk::Fail(&error, CYLLM_INVALID_ARGUMENT, "the state to resume from is not one of this request",
+              "cannot_resume");
+    return events->End(r.id, &error);
+  }
+  events->Add(r.id, CYLLM_EVENT_ACCEPTED).prompt_tokens = static_cast<uint32_t>(r.prompt.size());
+  for (uint32_t i = 0; i < r.choices; ++i) {
+    waiting_.insert(Slot{job.get(), job->choices[i].get(), arrivals_});
   }
   ++arrivals_;
   jobs_.emplace(r.id, std::move(job));
@@ -87,6 +95,11 @@ bool Scheduler::Plan() {
     else if (!job->no_credit)
       job->no_credit = now;
   }
+  std::erase_if(ending_, [&](const Slot& slot) {
+    if (!slot.job->Reserve()) return false;
+    empty_.push_back(slot);
+    return true;
+  });
   for (auto& slot : running_)
     if (slot) slot->planned = 0;
   Admit();
@@ -103,8 +116,8 @@ bool Scheduler::Plan() {
 void Scheduler::Admit() {
   for (auto it = waiting_.begin(); it != waiting_.end();) {
     const Slot& slot = *it;
-    if (slot.job->request->max_tokens == 0) {
-      if (slot.job->request->echoed.empty() || slot.job->Reserve()) {
+    if (slot.job->request->max_tokens == 0 || slot.choice->finished()) {
+      if (slot.choice->output().empty() || slot.job->Reserve()) {
         empty_.push_back(slot);
         it = waiting_.erase(it);
       } else {
@@ -256,7 +269,7 @@ std::vector<uint64_t> Scheduler::Planned() const {
 
 void Scheduler::Compute(const std::atomic<bool>& abort, Events* events) {
   for (const Slot& slot : std::exchange(empty_, {})) {
-    slot.choice->Finish(CYLLM_FINISH_LENGTH);
+    if (!slot.choice->finished()) slot.choice->Finish(CYLLM_FINISH_LENGTH);
     Emit(slot, events);
   }
   if (rows_.empty()) return;
@@ -292,11 +305,17 @@ void Scheduler::Emit(const Slot& slot, Events* events) {
   Job* job = slot.job;
   Choice& choice = *slot.choice;
   const uint64_t id = job->request->id;
-  if (std::optional<Delta> delta = choice.output().Take()) {
-    events->Text(id, choice.index(), std::move(*delta));
+  // One event's credit is reserved; more, of a token that gives several, as far as credit reaches.
+  for (bool first = true; first || job->credit > job->reserved; first = false) {
+    if (first && job->reserved > 0) --job->reserved;
+    std::optional<Delta> delta = choice.output().Take();
+    if (!delta) break;
+    std::string call = delta->part.opens ? choice.CallId(delta->part.call) : std::string();
+    events->Piece(id, choice.index(), std::move(*delta), std::move(call));
     --job->credit;
   }
   if (!choice.finished()) return;
+  if (!choice.output().empty()) return ending_.push_back(slot);
   cyllm_event& event = events->Add(id, CYLLM_EVENT_FINISHED, choice.index());
   event.finish_reason = choice.reason();
   event.end = choice.output().end();
@@ -304,6 +323,7 @@ void Scheduler::Emit(const Slot& slot, Events* events) {
   event.prompt_tokens = static_cast<uint32_t>(job->request->prompt.size());
   event.cached_tokens = job->cached.value_or(0);
   event.completion_tokens = choice.generated();
+  event.reasoning_tokens = choice.output().reasoning_tokens();
   event.queue_ms = choice.queue_ms();
   event.ttft_ms = choice.ttft_ms();
   event.decode_ms = choice.decode_ms();
@@ -319,6 +339,7 @@ void Scheduler::End(Job* job, const cyllm_error* error, Events* events) {
   for (uint32_t sequence = 0; sequence < running_.size(); ++sequence)
     if (running_[sequence] && running_[sequence]->job == job) Free(sequence);
   std::erase_if(waiting_, [&](const Slot& slot) { return slot.job == job; });
+  std::erase_if(ending_, [&](const Slot& slot) { return slot.job == job; });
   const uint64_t id = job->request->id;
   events->End(id, error);
   jobs_.erase(id);

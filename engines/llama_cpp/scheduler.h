@@ -112,6 +112,7 @@ class Scheduler {
   std::set<Slot, First> waiting_;
   std::vector<std::optional<Slot>> running_;  // by sequence
   std::vector<Slot> empty_;                   // of this step: choices that want no token
+  std::vector<Slot> ending_;  // choices that have ended, and more to say than there was credit for
   std::vector<Row> rows_;
   uint32_t decoding_ = 0, prompt_ = 0;  // rows of this step
   bool decoded_ = false;                // in the step before

@@ -46,6 +46,8 @@ struct TestRequest {
     tokens = std::move(ids);
     return *this;
   }
+  // Goes on where another engine stood.
+  TestRequest& Resume(const struct Result& so_far);
   TestRequest& Stop(std::vector<std::string> texts) {
     stop = std::move(texts);
     return *this;
@@ -58,6 +60,13 @@ struct TestRequest {
     sampling.stop = stops.data();
     sampling.n_stop = stops.size();
     request.messages_json = sdk::Str(messages);
+    request.tools_json = sdk::Str(tools);
+    request.tool_choice_json = sdk::Str(tool_choice);
+    request.response_format_json = sdk::Str(response_format);
+    for (const std::string& text : inputs) given.push_back({sizeof(cyllm_input), sdk::Str(text), nullptr, 0});
+    request.inputs = given.data();
+    request.n_inputs = given.size();
+    request.resume = resume.empty() ? nullptr : resume.data();
     request.prompt = sdk::Str(prompt);
     request.prompt_tokens = tokens.data();
     request.n_prompt_tokens = tokens.size();
@@ -67,14 +76,22 @@ struct TestRequest {
 
   cyllm_request request;
   cyllm_sampling sampling;
-  std::string messages, prompt;
+  std::string messages, prompt, tools, tool_choice, response_format;
+  std::vector<cyllm_resume_choice> resume;
+  std::vector<std::string> inputs;
+  std::vector<cyllm_input> given;
   std::vector<int32_t> tokens;
   std::vector<std::string> stop;
   std::vector<cyllm_str> stops;
 };
 
 struct ChoiceResult {
-  std::string text;
+  std::string text, reasoning;
+  struct Call {
+    std::string id, name, arguments;
+    bool operator==(const Call&) const = default;
+  };
+  std::vector<Call> calls;
   std::vector<int32_t> tokens;
   std::vector<float> logprobs;
   uint32_t text_events = 0;
@@ -89,7 +106,24 @@ struct Result {
   int32_t code = 0;
   std::string reason, param, message;
   std::map<uint32_t, ChoiceResult> choices;
+  std::vector<std::vector<float>> values;
 };
+
+// `so_far` outlives the submit.
+inline TestRequest& TestRequest::Resume(const Result& so_far) {
+  for (uint32_t i = 0; i < request.n; ++i) {
+    const auto it = so_far.choices.find(i);
+    if (it == so_far.choices.end()) {
+      resume.push_back({});
+      continue;
+    }
+    const ChoiceResult& c = it->second;
+    size_t arguments = 0;
+    for (const ChoiceResult::Call& call : c.calls) arguments += call.arguments.size();
+    resume.push_back({c.tokens.data(), c.tokens.size(), c.text.size(), c.reasoning.size(), arguments});
+  }
+  return *this;
+}
 
 // Checks what must hold for every stream of events. Thread-safe.
 class Gatherer {
@@ -103,6 +137,13 @@ class Gatherer {
     changed_.notify_all();
   }
 
+  // What another engine delivered of request `id` before.
+  void Before(uint64_t id, Result so_far) {
+    std::lock_guard lock(mutex_);
+    so_far.accepted = so_far.ended = false;
+    for (auto& [index, choice] : so_far.choices) choice.finished = false;
+    results_[id] = std::move(so_far);
+  }
   Result Wait(uint64_t id) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return results_[id].ended; });
@@ -111,6 +152,17 @@ class Gatherer {
   void WaitText(uint64_t id, uint32_t events) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return results_[id].choices[0].text_events >= events || results_[id].ended; });
+  }
+  void WaitValues(uint64_t id, size_t n) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return results_[id].values.size() >= n || results_[id].ended; });
+  }
+  // The request's result as it was before each of its deltas, and after the last.
+  std::vector<Result> Cuts(uint64_t id) {
+    std::lock_guard lock(mutex_);
+    std::vector<Result> out = steps_[id];
+    out.push_back(results_[id]);
+    return out;
   }
   Result Now(uint64_t id) {
     std::lock_guard lock(mutex_);
@@ -142,11 +194,30 @@ class Gatherer {
       return;
     }
     EXPECT_TRUE(r.accepted) << "an event before ACCEPTED";
+    if (e.type == CYLLM_EVENT_VALUES) {
+      EXPECT_EQ(e.choice, r.values.size());
+      r.values.emplace_back(e.values, e.values + e.n_values);
+      return;
+    }
+    if (e.type != CYLLM_EVENT_FINISHED) steps_[e.id].push_back(r);
     ChoiceResult& c = r.choices[e.choice];
     EXPECT_FALSE(c.finished) << "an event after FINISHED";
-    if (e.type == CYLLM_EVENT_TEXT) {
+    if (e.type != CYLLM_EVENT_FINISHED) {
       ++c.text_events;
-      c.text += sdk::View(e.text);
+      if (e.type == CYLLM_EVENT_TEXT) c.text += sdk::View(e.text);
+      if (e.type == CYLLM_EVENT_REASONING) c.reasoning += sdk::View(e.text);
+      if (e.type == CYLLM_EVENT_TOOL_CALL) {
+        if (e.tool_index >= c.calls.size()) {
+          EXPECT_GT(e.tool_name.len, 0u) << "a call begins with its name";
+          EXPECT_GT(e.tool_id.len, 0u);
+          c.calls.resize(e.tool_index + 1);
+          c.calls.back().id = std::string(sdk::View(e.tool_id));
+          c.calls.back().name = std::string(sdk::View(e.tool_name));
+        } else {
+          EXPECT_EQ(e.tool_name.len, 0u) << "a name twice";
+        }
+        c.calls[e.tool_index].arguments += sdk::View(e.text);
+      }
       c.tokens.insert(c.tokens.end(), e.token_ids, e.token_ids + e.n_token_ids);
       for (size_t i = 0; i < e.n_logprobs; ++i) c.logprobs.push_back(e.logprobs[i].logprob);
     } else {
@@ -158,7 +229,11 @@ class Gatherer {
       c.cached_tokens = e.cached_tokens;
       c.stop_match = std::string(sdk::View(e.stop_match));
     }
+    size_t arguments = 0;
+    for (const ChoiceResult::Call& call : c.calls) arguments += call.arguments.size();
     EXPECT_EQ(e.end.text_bytes, c.text.size());
+    EXPECT_EQ(e.end.reasoning_bytes, c.reasoning.size());
+    EXPECT_EQ(e.end.tool_argument_bytes, arguments);
     EXPECT_EQ(e.end.tokens, c.tokens.size());
   }
 
@@ -166,6 +241,7 @@ class Gatherer {
   std::condition_variable changed_;
   std::map<uint64_t, Result> results_;
   uint64_t calls_ = 0;
+  std::map<uint64_t, std::vector<Result>> steps_;  // each request's result after each of its deltas
 };
 
 }  // namespace cyllm::llama::testing

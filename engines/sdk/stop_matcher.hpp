@@ -53,6 +53,8 @@ class StopMatcher {
   // At the end of the text without a match: what was held back.
   std::string Flush() { return std::exchange(held_, {}); }
 
+  size_t held() const { return held_.size(); }
+
   const std::optional<std::string>& matched() const { return matched_; }
 
  private:

@@ -22,9 +22,10 @@ struct Check {
   void (*run)(const Subject&, const Report&);
 };
 
-// Creation and description; answers; cancel, credit and threads.
+// Creation and description; answers; what capabilities promise; cancel, credit and threads.
 std::vector<Check> CreateChecks();
 std::vector<Check> AnswerChecks();
+std::vector<Check> CapabilityChecks();
 std::vector<Check> LifeChecks();
 
 }  // namespace cyllm::conformance

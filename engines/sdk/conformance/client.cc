@@ -64,7 +64,20 @@ uint64_t Client::Submit(const Ask& ask) {
     id = next_id_++;
     answers_[id].credit = ask.credit;
     logprobs_[id] = ask.logprobs;
+    kinds_[id] = ask.kind;
+    for (uint32_t i = 0; i < ask.resume.size(); ++i) {  // both parts together are looked at
+      Choice& choice = answers_[id].choices[i];
+      choice.tokens = ask.resume[i].tokens;
+      choice.before = choice.end = ask.resume[i].end;
+    }
   }
+  std::vector<cyllm_resume_choice> resume;
+  for (const Resumed& r : ask.resume)
+    resume.push_back({r.tokens.data(), r.tokens.size(), r.end.text_bytes, r.end.reasoning_bytes,
+                      r.end.tool_argument_bytes});
+  std::vector<cyllm_input> inputs;
+  for (const std::string& text : ask.inputs)
+    inputs.push_back({sizeof(cyllm_input), sdk::Str(text), nullptr, 0});
   std::vector<cyllm_str> stops;
   for (const std::string& stop : ask.stop) stops.push_back(sdk::Str(stop));
   cyllm_sampling sampling = Greedy();
@@ -79,6 +92,15 @@ uint64_t Client::Submit(const Ask& ask) {
   request.model = sdk::Str("m");
   request.messages_json = sdk::Str(ask.messages);
   request.prompt = sdk::Str(ask.prompt);
+  request.tools_json = sdk::Str(ask.tools);
+  request.tool_choice_json = sdk::Str(ask.tool_choice);
+  request.response_format_json = sdk::Str(ask.response_format);
+  request.prompt_tokens = ask.tokens.data();
+  request.n_prompt_tokens = ask.tokens.size();
+  request.inputs = inputs.data();
+  request.n_inputs = inputs.size();
+  request.dimensions = ask.dimensions;
+  request.resume = resume.empty() ? nullptr : resume.data();
   request.max_tokens = ask.max_tokens;
   request.n = ask.n;
   request.has_seed = 1;
@@ -199,9 +221,14 @@ void Client::Look(const cyllm_event& in) {
       choice.reason = event.finish_reason;
       choice.completion_tokens = event.completion_tokens;
       if (event.finish_reason > CYLLM_FINISH_CONTENT_FILTER) Fault("unknown finish reason");
-      if (event.completion_tokens != choice.end.tokens) Fault("completion_tokens differ from the offsets");
+      const uint64_t told = choice.end.tokens;  // the token that ended it counts, and is not told
+      if (kinds_[event.id] < CYLLM_KIND_EMBED &&
+          (event.completion_tokens < told || event.completion_tokens > told + 1))
+        Fault("completion_tokens differ from the offsets");
       return;
     }
+    case CYLLM_EVENT_VALUES:
+      return LookAtValues(answer, event);
     case CYLLM_EVENT_END:
       return LookAtEnd(answer, event);
     default:
@@ -218,13 +245,53 @@ void Client::LookAtDelta(Answer& answer, const cyllm_event& event) {
   if (!IsUtf8(text)) Fault("a delta that splits a code point");
   if (event.type == CYLLM_EVENT_TEXT) {
     choice.text += text;
-    if (event.end.text_bytes != choice.text.size()) Fault("text_bytes is not the length of the text so far");
+    if (event.end.text_bytes != choice.text.size() + choice.before.text_bytes)
+      Fault("text_bytes is not the length of the text so far");
   }
+  if (event.type == CYLLM_EVENT_REASONING) {
+    choice.reasoning += text;
+    if (event.end.reasoning_bytes != choice.reasoning.size() + choice.before.reasoning_bytes)
+      Fault("reasoning_bytes is not the length of the thoughts so far");
+  }
+  if (event.type == CYLLM_EVENT_TOOL_CALL) LookAtCall(choice, event);
   if (event.end.tokens != choice.end.tokens + event.n_token_ids) Fault("offsets do not count the token ids");
   choice.end = event.end;
-  if (event.n_token_ids > 0 && !event.token_ids) Fault("token ids are missing");
+  if (event.n_token_ids > 0 && !event.token_ids) return Fault("token ids are missing");
+  if (event.n_token_ids > 0)
+    choice.tokens.insert(choice.tokens.end(), event.token_ids, event.token_ids + event.n_token_ids);
+  steps_[event.id].push_back(answer.choices);
   if (logprobs_[event.id] && event.type == CYLLM_EVENT_TEXT && event.n_logprobs != event.n_token_ids)
     Fault("logprobs were asked for and are not one per token");
+}
+
+void Client::LookAtCall(Choice& choice, const cyllm_event& event) {
+  const std::string_view name = sdk::View(event.tool_name);
+  if (event.tool_index > choice.calls.size()) return Fault("a call before the one before it");
+  if (event.tool_index == choice.calls.size()) {
+    if (choice.before.tokens == 0 && (name.empty() || sdk::View(event.tool_id).empty()))
+      Fault("a call that does not begin with its id and name");
+    choice.calls.push_back({std::string(sdk::View(event.tool_id)), std::string(name), {}});
+  } else if (!name.empty()) {
+    Fault("a call's name twice");
+  }
+  choice.calls[event.tool_index].arguments += sdk::View(event.text);
+  uint64_t bytes = choice.before.tool_argument_bytes;
+  for (const Call& call : choice.calls) bytes += call.arguments.size();
+  if (event.end.tool_argument_bytes != bytes)
+    Fault("tool_argument_bytes is not the length of the arguments so far");
+}
+
+void Client::LookAtValues(Answer& answer, const cyllm_event& event) {
+  if (!answer.accepted) Fault("values before ACCEPTED");
+  if (++answer.deltas > answer.credit) Fault("values without credit");
+  if (event.choice != answer.values.size()) Fault("values that are not of the next input");
+  if (event.n_values == 0 || !event.values) return Fault("values without any");
+  answer.values.emplace_back(event.values, event.values + event.n_values);
+}
+
+std::vector<std::map<uint32_t, Choice>> Client::Steps(uint64_t id) {
+  std::lock_guard lock(mutex_);
+  return steps_[id];
 }
 
 void Client::LookAtEnd(Answer& answer, const cyllm_event& event) {

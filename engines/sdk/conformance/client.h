@@ -13,6 +13,12 @@
 
 namespace cyllm::conformance {
 
+// Where a choice stood.
+struct Resumed {
+  std::vector<int32_t> tokens;
+  cyllm_offsets end{};
+};
+
 struct Ask {
   uint32_t kind = CYLLM_KIND_CHAT;
   std::string messages = R"([{"role":"user","content":"one two three"}])";
@@ -22,15 +28,28 @@ struct Ask {
   uint32_t credit = 100'000;
   std::vector<std::string> stop;
   bool logprobs = false;
+  std::string tools, tool_choice, response_format;
+  std::vector<std::string> inputs;
+  std::vector<int32_t> tokens;
+  uint32_t dimensions = 0;
+  std::vector<Resumed> resume;  // of each choice, or empty
   // As an older or a newer host would have compiled them.
   size_t request_size = sizeof(cyllm_request);
   size_t sampling_size = sizeof(cyllm_sampling);
 };
 
+struct Call {
+  std::string id, name, arguments;
+  bool operator==(const Call&) const = default;
+};
+
 struct Choice {
-  std::string text;
+  std::string text, reasoning;
+  std::vector<Call> calls;
+  std::vector<int32_t> tokens;
   cyllm_offsets end{};
-  uint32_t finished = 0;  // times
+  cyllm_offsets before{};  // delivered by another engine
+  uint32_t finished = 0;   // times
   uint32_t reason = 0;
   uint32_t completion_tokens = 0;
 };
@@ -40,6 +59,7 @@ struct Answer {
   bool accepted = false;
   uint64_t credit = 0, deltas = 0;
   std::map<uint32_t, Choice> choices;
+  std::vector<std::vector<float>> values;  // by input
   uint32_t ends = 0;
   int32_t code = CYLLM_OK;  // of the END
   std::string message;      // of the refusal or the END
@@ -56,6 +76,8 @@ class Client {
 
   // Its id. The answer says whether it was refused.
   uint64_t Submit(const Ask& ask);
+  // What a request gave after each of its deltas.
+  std::vector<std::map<uint32_t, Choice>> Steps(uint64_t id);
   void Cancel(uint64_t id);
   void Credit(uint64_t id, uint32_t events);
   void Drain();
@@ -78,6 +100,8 @@ class Client {
   static void OnEvents(void* self, const cyllm_event* events, size_t n);
   void Look(const cyllm_event& in);
   void LookAtDelta(Answer& answer, const cyllm_event& event);
+  void LookAtCall(Choice& choice, const cyllm_event& event);
+  void LookAtValues(Answer& answer, const cyllm_event& event);
   void LookAtEnd(Answer& answer, const cyllm_event& event);
   void Fault(std::string what);
 
@@ -87,6 +111,8 @@ class Client {
   std::condition_variable changed_;
   std::map<uint64_t, Answer> answers_;
   std::map<uint64_t, bool> logprobs_;  // asked for
+  std::map<uint64_t, std::vector<std::map<uint32_t, Choice>>> steps_;
+  std::map<uint64_t, uint32_t> kinds_;
   std::vector<std::string> faults_;
   std::function<void(uint64_t)> on_delta_;
   uint64_t next_id_ = 1;

@@ -49,7 +49,8 @@ int Main(int argc, char** argv) {
     return 1;
   }
   int failed = 0;
-  for (const std::vector<Check>& checks : {CreateChecks(), AnswerChecks(), LifeChecks()}) {
+  for (const std::vector<Check>& checks :
+       {CreateChecks(), AnswerChecks(), CapabilityChecks(), LifeChecks()}) {
     for (const Check& check : checks) {
       std::printf("... %s\n", check.name);
       std::fflush(stdout);

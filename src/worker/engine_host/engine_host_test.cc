@@ -51,7 +51,7 @@ class EngineHostTest : public testing::Test {
 TEST_F(EngineHostTest, ManifestIsReadWithoutLoading) {
   const auto manifests = Manifests();
   ASSERT_EQ(manifests.size(), 1u);
-  EXPECT_EQ(manifests[0].capabilities & (kCapChat | kCapTools), kCapChat + 0u);
+  EXPECT_EQ(manifests[0].capabilities & (kCapChat | kCapVision), kCapChat + 0u);
   EXPECT_FALSE(manifests[0].needs_model_file);
   EXPECT_THAT(manifests[0].library, HasSubstr("echo"));
 }
@@ -133,7 +133,7 @@ TEST_F(EngineHostTest, FailsMidwayAfterWhatWasProduced) {
 TEST_F(EngineHostTest, WhatItCannotDoIsRefused) {
   auto host = Echo("");
   Request request = Ask("a");
-  request.facts.needs = kCapTools;
+  request.facts.needs = kCapVision;
   EXPECT_EQ(Run(*host, request).end.code, Code::kUnimplemented);
 }
 

@@ -35,6 +35,8 @@ const std::pair<const char*, uint32_t> kCapabilities[] = {
     {"vision", kCapVision},
     {"resume", kCapResume},
     {"lora", kCapLora},
+    {"infill", kCapInfill},
+    {"tokenize", kCapTokenize},
 };
 
 Result<Manifest> ParseManifest(const fs::path& path, const std::string& text) {

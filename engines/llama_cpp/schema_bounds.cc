@@ -1,0 +1,85 @@
+// What a schema may cost before it is looked at closer: llama.cpp's conversion recurses by its depth, is
+// quadratic in the optional properties of an object, and runs regular expressions over names.
+#include <boost/json.hpp>
+
+#include "llama_cpp/schema_grammar.h"
+
+namespace cyllm::llama {
+
+namespace json = boost::json;
+
+namespace {
+
+constexpr size_t kMaxBytes = 1 << 20, kMaxDepth = 64;
+constexpr size_t kMaxValues = 50'000;       // JSON values in all
+constexpr size_t kMaxProperties = 256;      // of one object
+constexpr size_t kMaxName = 256;            // bytes of a property's name or a reference
+constexpr size_t kMaxText = 4 << 10;        // bytes of another string
+constexpr int64_t kMaxRepetition = 10'000;  // minItems and the like
+
+// The first thing that is too large.
+std::string Look(const json::value& value, size_t* values) {
+  if (++*values > kMaxValues) return "it has more than " + std::to_string(kMaxValues) + " values";
+  if (const json::string* text = value.if_string(); text && text->size() > kMaxText)
+    return "a text in it is longer than " + std::to_string(kMaxText) + " bytes";
+  if (const json::array* array = value.if_array()) {
+    for (const json::value& item : *array)
+      if (std::string why = Look(item, values); !why.empty()) return why;
+  }
+  const json::object* object = value.if_object();
+  if (!object) return {};
+  if (object->size() > kMaxProperties)
+    return "an object in it has more than " + std::to_string(kMaxProperties) + " properties";
+  for (const auto& [key, item] : *object) {
+    if (key.size() > kMaxName || (key == "$ref" && item.is_string() && item.get_string().size() > kMaxName))
+      return "a name in it is longer than " + std::to_string(kMaxName) + " bytes";
+    const bool counts = key == "minItems" || key == "maxItems" || key == "minLength" || key == "maxLength";
+    if (counts && item.is_number()) {
+      json::error_code failed;
+      const auto n = item.to_number<int64_t>(failed);
+      if (failed || n < 0 || n > kMaxRepetition)
+        return "'" + std::string(key) + "' must be a whole number from 0 to " +
+               std::to_string(kMaxRepetition);
+    }
+    if (std::string why = Look(item, values); !why.empty()) return why;
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string SchemaTooLarge(std::string_view schema_json) {
+  if (schema_json.size() > kMaxBytes) return "it is longer than " + std::to_string(kMaxBytes) + " bytes";
+  json::error_code failed;
+  json::parse_options options;
+  options.max_depth = kMaxDepth;
+  const json::value schema = json::parse(schema_json, failed, {}, options);
+  if (failed == json::error::too_deep) return "it is deeper than " + std::to_string(kMaxDepth) + " levels";
+  if (failed) return "it is no JSON";
+  size_t values = 0;
+  return Look(schema, &values);
+}
+
+std::string WithPrefix(std::string_view gbnf, std::string_view prefix) {
+  const auto name = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+  };
+  std::string out;
+  for (size_t i = 0; i < gbnf.size();) {
+    const char c = gbnf[i];
+    size_t end = i + 1;
+    if (c == '"' || c == '[' || c == '{') {
+      const char close = c == '"' ? '"' : c == '[' ? ']' : '}';
+      while (end < gbnf.size() && gbnf[end] != close) end += gbnf[end] == '\\' ? 2 : 1;
+      end = std::min(end + 1, gbnf.size());
+    } else if (name(c)) {
+      while (end < gbnf.size() && name(gbnf[end])) ++end;
+      out += prefix;
+    }
+    out += gbnf.substr(i, end - i);
+    i = end;
+  }
+  return out;
+}
+
+}  // namespace cyllm::llama
