@@ -37,7 +37,9 @@ class FakeService : public InferenceService {
 
   EventStream Infer(Request request, Context context) override;
   Snapshot Describe() const override;
+  PrefixChanges PrefixesSince(uint64_t& cursor) const override { return prefixes.Since(cursor, 1'000); }
 
+  PrefixLog prefixes;
   void SetSnapshot(Snapshot snapshot);
   // Blocks until `count` requests have come; false after 10 s.
   bool WaitForRequests(size_t count);

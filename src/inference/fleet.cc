@@ -92,6 +92,11 @@ EventStream Fleet::Infer(Request request, Context context) {
 void Fleet::Check(TimePoint now) {
   for (const Row& row : table()->rows) {
     Backend& backend = *row.backend;
+    if (options_.picker) {
+      MutexLock lock(backend.mutex);
+      const PrefixChanges changes = backend.service->PrefixesSince(backend.prefix_cursor);
+      if (!changes.empty()) options_.picker->Report(backend.slot, changes);
+    }
     if (backend.streams.size() == 0) continue;
     Status why;
     {

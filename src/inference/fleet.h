@@ -42,6 +42,11 @@ class Picker {
  public:
   virtual ~Picker() = default;
   virtual Decision Pick(const RequestFacts& facts, std::span<const WorkerView> candidates, uint64_t turn) = 0;
+  // A backend says what came into and left its prefix caches.
+  virtual void Report(uint32_t slot, const PrefixChanges& changes) {
+    (void)slot;
+    (void)changes;
+  }
 };
 
 struct FleetOptions {
@@ -74,6 +79,7 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
     std::atomic<bool> suspect{false};              // the breaker is not closed: ask it
     uint64_t seen_steps CY_GUARDED_BY(mutex) = 0;  // for Check
     TimePoint steps_moved CY_GUARDED_BY(mutex) = TimePoint::min();
+    uint64_t prefix_cursor CY_GUARDED_BY(mutex) = 0;
   };
   struct Row {
     std::shared_ptr<Backend> backend;
@@ -97,8 +103,8 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
   // Models of all, sorted, best state each; loads added up; ready when one is.
   Snapshot Describe() const override;
 
-  // To be called about twice a second: ends the streams of backends whose engine hangs, or that are gone
-  // without a word (old peers).
+  // To be called about twice a second: hands the backends' reports to the picker, and ends the streams of
+  // backends whose engine hangs, or that are gone without a word (old peers).
   void Check(TimePoint now);
 
   std::shared_ptr<const Table> table() const;  // an immutable picture

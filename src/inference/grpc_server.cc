@@ -69,10 +69,13 @@ grpc::ServerBidiReactor<In, Out>* RefuseCall(const Status& status) {
   return new Refused(status);
 }
 
+constexpr size_t kPeerPrefixes = 16'384;  // changes kept until routing takes them
+
 // A peer that attached and serves, as a service.
 class SessionPeer final : public InferenceService {
  public:
-  explicit SessionPeer(std::shared_ptr<Session> session) : session_(std::move(session)) {}
+  SessionPeer(std::shared_ptr<Session> session, std::shared_ptr<PrefixLog> prefixes)
+      : session_(std::move(session)), prefixes_(std::move(prefixes)) {}
   EventStream Infer(Request request, Context context) override {
     return session_->Infer(std::move(request), std::move(context));
   }
@@ -81,9 +84,13 @@ class SessionPeer final : public InferenceService {
     if (!session_->ready()) snapshot.ready = false;
     return snapshot;
   }
+  PrefixChanges PrefixesSince(uint64_t& cursor) const override {
+    return prefixes_->Since(cursor, kPeerPrefixes);
+  }
 
  private:
   const std::shared_ptr<Session> session_;
+  const std::shared_ptr<PrefixLog> prefixes_;
 };
 
 // A Unix socket's path may be taken over when its owner is dead, and only then.
@@ -248,7 +255,9 @@ struct GrpcServer::Impl {
       std::shared_ptr<SessionPeer> peer CY_GUARDED_BY(mutex);
     };
     auto registration = std::make_shared<Registration>();
-    session_options.on_peer = [this, registration, may_register] {
+    const auto prefixes = may_register ? std::make_shared<PrefixLog>(kPeerPrefixes) : nullptr;
+    session_options.peer_prefixes = prefixes;
+    session_options.on_peer = [this, registration, may_register, prefixes] {
       auto session = registration->session.lock();
       if (!session || !session->peer_serves()) return;
       if (!may_register) {
@@ -262,7 +271,7 @@ struct GrpcServer::Impl {
       {
         MutexLock lock(registration->mutex);
         if (!registration->peer) {
-          registration->peer = std::make_shared<SessionPeer>(session);
+          registration->peer = std::make_shared<SessionPeer>(session, prefixes);
           is_new = true;
         }
         peer = registration->peer;

@@ -116,6 +116,21 @@ TEST_F(GrpcTest, AnswersOverASession) {
   EXPECT_EQ(fake->seen()[0].context.request_id, "r1");
 }
 
+TEST_F(GrpcTest, ReportsOfPrefixCachesArrive) {
+  StartServer();
+  Dial();
+  ASSERT_TRUE(waiter.Until([&] { return remote->state() == RemoteState::kSession; }));
+  const uint64_t held[] = {1, 2}, dropped[] = {3};
+  fake->prefixes.Add(held, dropped);
+  uint64_t cursor = 0;
+  PrefixChanges got;
+  const TimePoint until = Clock::now() + std::chrono::seconds(10);
+  while (got.empty() && Clock::now() < until) got = remote->PrefixesSince(cursor);
+  EXPECT_EQ(got.held, (std::vector<uint64_t>{1, 2}));
+  EXPECT_EQ(got.dropped, std::vector<uint64_t>{3});
+  EXPECT_TRUE(remote->PrefixesSince(cursor).empty());
+}
+
 TEST_F(GrpcTest, WorksOverAUnixSocketAndTakesOverADeadOne) {
   const std::string path =
       std::filesystem::temp_directory_path() / ("cyllm-grpc-" + std::to_string(getpid()) + ".sock");

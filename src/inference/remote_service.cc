@@ -22,6 +22,7 @@ namespace pb = cy::llm;
 
 constexpr Millis kLegacyPoll{2'000};  // between Health calls to an old peer: short calls, no pings
 constexpr Millis kUnaryDeadline{5'000};
+constexpr size_t kPeerPrefixes = 16'384;  // changes kept until routing takes them
 
 std::shared_ptr<grpc::Channel> MakeChannel(const RemoteOptions& options) {
   grpc::ChannelArguments args;
@@ -102,6 +103,7 @@ struct RemoteService::Impl : std::enable_shared_from_this<RemoteService::Impl> {
     session_options.max_payload_bytes = options.max_message_bytes;
     session_options.heartbeat = options.heartbeat;
     session_options.silence_limit = options.silence_limit;
+    session_options.peer_prefixes = prefixes;
     session_options.on_peer = [weak] {
       if (auto impl = weak.lock()) {
         impl->changed.Notify();
@@ -246,6 +248,7 @@ struct RemoteService::Impl : std::enable_shared_from_this<RemoteService::Impl> {
   const std::shared_ptr<grpc::Channel> channel;
   const std::unique_ptr<pb::AiInference::Stub> stub;
   Scope scope;
+  const std::shared_ptr<PrefixLog> prefixes = std::make_shared<PrefixLog>(kPeerPrefixes);
   mutable Mutex mutex;
   RemoteState state CY_GUARDED_BY(mutex) = RemoteState::kConnecting;
   RemoteState last_told CY_GUARDED_BY(mutex) = RemoteState::kConnecting;
@@ -327,6 +330,10 @@ Snapshot RemoteService::Describe() const {
   snapshot = session->peer_snapshot();
   if (!session->ready()) snapshot.ready = false;
   return snapshot;
+}
+
+PrefixChanges RemoteService::PrefixesSince(uint64_t& cursor) const {
+  return impl_->prefixes->Since(cursor, kPeerPrefixes);
 }
 
 RemoteState RemoteService::state() const {

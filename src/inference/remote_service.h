@@ -40,6 +40,7 @@ class RemoteService : public InferenceService {
   EventStream Infer(Request request, Context context) override;
   // The peer's own description; for old peers: its models as asked by Control, ready while it answers Health.
   Snapshot Describe() const override;
+  PrefixChanges PrefixesSince(uint64_t& cursor) const override;
 
   RemoteState state() const;
   const std::string& address() const;

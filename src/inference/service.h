@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "inference/event.h"
+#include "inference/prefix_log.h"
 #include "inference/request.h"
 
 namespace cyllm {
@@ -92,6 +93,13 @@ class InferenceService {
 
   // What is known now; never blocks on the network. Thread-safe.
   virtual Snapshot Describe() const = 0;
+
+  // What came into and left the prefix caches behind it after `cursor` (at first 0), which moves on; hints
+  // for routing. Thread-safe.
+  virtual PrefixChanges PrefixesSince(uint64_t& cursor) const {
+    (void)cursor;
+    return {};
+  }
 };
 
 // A stream that ends at once.

@@ -83,7 +83,7 @@ Task<> Session::Pulse(std::shared_ptr<Session>) {
   const Millis tick = std::max(options_.heartbeat / 4, Millis(1));
   Snapshot told = options_.serves ? options_.serves->Describe() : Snapshot{};
   TimePoint last_sent = Clock::now();
-  uint64_t sequence = 0;
+  uint64_t sequence = 0, prefix_cursor = 0;
   while (!co_await closed_signal_.Wait(Clock::now() + tick)) {
     const TimePoint now = Clock::now();
     if (peer_left() && idle()) {
@@ -99,10 +99,15 @@ Task<> Session::Pulse(std::shared_ptr<Session>) {
     }
     Snapshot snapshot = options_.serves ? options_.serves->Describe() : Snapshot{};
     const bool changed = snapshot != told;
-    if (!changed && now - last_sent < options_.heartbeat) continue;
+    const PrefixChanges prefixes =
+        options_.serves ? options_.serves->PrefixesSince(prefix_cursor) : PrefixChanges{};
+    if (!changed && prefixes.empty() && now - last_sent < options_.heartbeat) continue;
     pb::Frame frame;
     frame.mutable_heartbeat()->set_sequence(++sequence);
     if (changed) wire::Put(snapshot, frame.mutable_heartbeat()->mutable_snapshot());
+    frame.mutable_heartbeat()->mutable_prefixes_held()->Add(prefixes.held.begin(), prefixes.held.end());
+    frame.mutable_heartbeat()->mutable_prefixes_dropped()->Add(prefixes.dropped.begin(),
+                                                               prefixes.dropped.end());
     told = std::move(snapshot);
     last_sent = now;
     {
@@ -142,6 +147,12 @@ void Session::OnMessage(const pb::SessionMessage& message) {
         OnHello(frame.hello());
         break;
       case pb::Frame::kHeartbeat:
+        if (options_.peer_prefixes) {
+          const auto& held = frame.heartbeat().prefixes_held();
+          const auto& dropped = frame.heartbeat().prefixes_dropped();
+          options_.peer_prefixes->Add({held.data(), static_cast<size_t>(held.size())},
+                                      {dropped.data(), static_cast<size_t>(dropped.size())});
+        }
         if (frame.heartbeat().has_snapshot()) {
           MutexLock lock(mutex_);
           peer_snapshot_ = wire::Get(frame.heartbeat().snapshot());

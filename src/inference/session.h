@@ -41,6 +41,8 @@ struct SessionOptions {
   Millis silence_limit{4'000};  // without any message from the peer: dead
   // Called on some thread, without locks: after the peer's Hello, and whenever its snapshot changed.
   std::function<void()> on_peer;
+  // Where the peer's reports of its prefix caches go; null: nowhere.
+  std::shared_ptr<PrefixLog> peer_prefixes;
   // Called once, when the session is over.
   std::function<void(const Status&)> on_closed;
 };

@@ -144,7 +144,8 @@ Result<std::shared_ptr<EngineHost>> ModelSlot::LoadEngine() {
   config["threads"] = options_.threads;
   return EngineHost::Load(
       manifest_, boost::json::serialize(config), options_.worker,
-      [this](double fraction, std::string_view detail) { return OnProgress(fraction, std::string(detail)); });
+      [this](double fraction, std::string_view detail) { return OnProgress(fraction, std::string(detail)); },
+      options_.prefixes);
 }
 
 bool ModelSlot::OnProgress(double fraction, std::string_view detail) {

@@ -22,8 +22,9 @@ struct ModelSlotOptions {
   std::string worker;
   std::string model_cache;
   uint32_t threads = 0;
-  uint32_t max_waiting = 1024;         // requests that wait for the load; more are refused as overloaded
-  Millis retry_after_failure{10'000};  // a failed load is tried again by the first request after so long
+  uint32_t max_waiting = 1024;          // requests that wait for the load; more are refused as overloaded
+  std::shared_ptr<PrefixLog> prefixes;  // of the worker; may be null
+  Millis retry_after_failure{10'000};   // a failed load is tried again by the first request after so long
 };
 
 class ModelSlot : public Slot, public std::enable_shared_from_this<ModelSlot> {

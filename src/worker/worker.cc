@@ -49,6 +49,7 @@ struct Worker::Impl {
   std::unique_ptr<IoPool> io;  // where servers are looked at; outlives the slots
   std::vector<std::shared_ptr<Slot>> slots;
   std::shared_ptr<WorkerMetrics> metrics = std::make_shared<WorkerMetrics>();
+  const std::shared_ptr<PrefixLog> prefixes = std::make_shared<PrefixLog>();
   int64_t created = 0;
   std::atomic<bool> draining{false};
 
@@ -105,8 +106,11 @@ Result<std::shared_ptr<Worker>> Worker::Make(WorkerOptions options) {
     }
     const auto manifest = std::find_if(manifests->begin(), manifests->end(),
                                        [&](const Manifest& m) { return m.name == entry.engine; });
-    impl->slots.push_back(std::make_shared<ModelSlot>(
-        std::move(entry), *manifest, ModelSlotOptions{options.name, options.model_cache, options.threads}));
+    impl->slots.push_back(std::make_shared<ModelSlot>(std::move(entry), *manifest,
+                                                      ModelSlotOptions{.worker = options.name,
+                                                                       .model_cache = options.model_cache,
+                                                                       .threads = options.threads,
+                                                                       .prefixes = impl->prefixes}));
   }
   impl->options = std::move(options);
   std::shared_ptr<Worker> worker(new Worker(std::move(impl)));
@@ -163,6 +167,11 @@ Snapshot Worker::Describe() const {
   snapshot.ready = snapshot.ready && !preloading && !impl_->draining;
   if (snapshot.ready) snapshot.not_ready_reasons.clear();
   return snapshot;
+}
+
+PrefixChanges Worker::PrefixesSince(uint64_t& cursor) const {
+  constexpr size_t kAtOnce = 4'096;  // 32 KiB of a heartbeat
+  return impl_->prefixes->Since(cursor, kAtOnce);
 }
 
 ControlReply Worker::Control(const std::string& command, const std::map<std::string, std::string>& payload) {

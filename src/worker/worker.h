@@ -36,6 +36,7 @@ class Worker : public InferenceService, public ControlHandler {
 
   EventStream Infer(Request request, Context context) override;
   Snapshot Describe() const override;
+  PrefixChanges PrefixesSince(uint64_t& cursor) const override;
 
   // ControlHandler: ping, list_models, unload_model (payload model_id); the contract's Health metrics.
   ControlReply Control(const std::string& command,

@@ -45,6 +45,11 @@ PolicyKind Router::PolicyFor(const std::string& model) const {
   return it == options_.per_model.end() ? options_.policy : it->second;
 }
 
+void Router::Report(uint32_t slot, const PrefixChanges& changes) {
+  index_.Dropped(changes.dropped, slot);
+  index_.Sent(changes.held, slot, Clock::now());
+}
+
 Decision Router::Pick(const RequestFacts& facts, std::span<const WorkerView> workers, uint64_t turn) {
   const uint64_t random = Mix64(seed_, turn);
   const PolicyKind kind = PolicyFor(facts.model);

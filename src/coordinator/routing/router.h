@@ -24,6 +24,7 @@ Status ParsePolicies(const std::string& text, RouterOptions* out);
 class Router : public Picker {
  public:
   explicit Router(RouterOptions options);
+  void Report(uint32_t slot, const PrefixChanges& changes) override;
   Decision Pick(const RequestFacts& facts, std::span<const WorkerView> candidates, uint64_t turn) override;
 
  private:

@@ -51,6 +51,22 @@ TEST(Router, AConversationStaysWhereItIsHeld) {
   EXPECT_NEAR(second.prefix_hit, 78.0 / 85, 0.01);
 }
 
+TEST(Router, WhatAWorkerReportsCounts) {
+  Router router({.seed = 1});
+  const auto workers = Workers(8);
+  RequestFacts facts;
+  uint64_t state = 5;
+  for (uint64_t i = 0; i < 40; ++i) facts.prefix_hashes.push_back(state = Mix64(state, i));
+  // Another replica sent it there; the worker says so.
+  const size_t home = Router({.seed = 1}).Pick(facts, workers, 0).chosen, holder = (home + 1) % 8;
+  router.Report(workers[holder].slot, {facts.prefix_hashes, {}});
+  const Decision told = router.Pick(facts, workers, 0);
+  EXPECT_EQ(told.chosen, holder);
+  EXPECT_EQ(told.prefix_hit, 1);
+  router.Report(workers[holder].slot, {{}, facts.prefix_hashes});
+  EXPECT_EQ(router.Pick(facts, workers, 0).chosen, home);
+}
+
 TEST(Router, ReplicasRankAlike) {
   Router one({.seed = 1}), two({.seed = 2});
   const auto workers = Workers(16);

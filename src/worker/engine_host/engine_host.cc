@@ -49,11 +49,13 @@ EngineHost::EngineHost(const cyllm_engine_api* api, std::string worker)
     : api_(api), worker_(std::move(worker)) {}
 
 Result<std::shared_ptr<EngineHost>> EngineHost::Load(const Manifest& manifest, const std::string& config_json,
-                                                     std::string worker, const Progress& progress) {
+                                                     std::string worker, const Progress& progress,
+                                                     std::shared_ptr<PrefixLog> prefixes) {
   Result<const cyllm_engine_api*> api = LoadPlugin(manifest);
   if (!api) return Err(api.error());
   std::shared_ptr<EngineHost> host(new EngineHost(*api, std::move(worker)));
-  const cyllm_callbacks callbacks = {sizeof(cyllm_callbacks), host.get(), OnEvents};
+  host->prefixes_ = std::move(prefixes);
+  const cyllm_callbacks callbacks = {sizeof(cyllm_callbacks), host.get(), OnEvents, OnCache};
   LoadProgress forward{progress};
   cyllm_error error{};
   error.size = sizeof error;
@@ -111,6 +113,12 @@ void EngineHost::Sign(Accepted& accepted) const {
   accepted.worker = worker_;
   accepted.digest = digest();
   accepted.resumable = (capabilities() & kCapResume) != 0;
+}
+
+void EngineHost::OnCache(void* self, const uint64_t* added, size_t n_added, const uint64_t* removed,
+                         size_t n_removed) {
+  const auto* host = static_cast<EngineHost*>(self);
+  if (host->prefixes_) host->prefixes_->Add({added, n_added}, {removed, n_removed});
 }
 
 void EngineHost::OnEvents(void* self, const cyllm_event* events, size_t n) {

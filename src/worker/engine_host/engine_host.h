@@ -24,7 +24,8 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
   // Loads plugin and model; blocks. `config_json` as cyllm_engine_api.create says; `worker` is said in
   // Accepted.
   static Result<std::shared_ptr<EngineHost>> Load(const Manifest& manifest, const std::string& config_json,
-                                                  std::string worker, const Progress& progress);
+                                                  std::string worker, const Progress& progress,
+                                                  std::shared_ptr<PrefixLog> prefixes = nullptr);
   ~EngineHost();
 
   EventStream Infer(const Request& request, const Context& context);
@@ -41,6 +42,8 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
  private:
   class Listener;
   EngineHost(const cyllm_engine_api* api, std::string worker);
+  static void OnCache(void* self, const uint64_t* added, size_t n_added, const uint64_t* removed,
+                      size_t n_removed);
   static void OnEvents(void* self, const cyllm_event* events, size_t n);
   void Sign(Accepted& accepted) const;
   void Deliver(uint64_t id, Batch batch, const cyllm_event* end);
@@ -48,6 +51,7 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
 
   const cyllm_engine_api* const api_;
   const std::string worker_;
+  std::shared_ptr<PrefixLog> prefixes_;  // set before the engine is made; may be null
   cyllm_engine* engine_ = nullptr;
   cyllm_description description_{};
   std::atomic<uint64_t> next_id_{1};
