@@ -27,8 +27,16 @@ class Gates:
     def close(self):
         for gate in self.all:
             self.call(gate.shut)
+        asyncio.run_coroutine_threadsafe(self._end_tasks(), self.loop).result(10)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
+
+    @staticmethod
+    async def _end_tasks():
+        tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def call(self, f, *args):
         async def run():
