@@ -33,7 +33,7 @@ def test_the_first_byte_arrives_with_the_first_token(chain):
 
 
 def test_every_worker_gets_its_turn(chain):
-    c = chain(registry(default={}), registry(default={}))
+    c = chain(registry(default={}), registry(default={}), env={"CY_LLM_ROUTING_POLICY": "round_robin"})
     wait_until(lambda: healthy(c) == 2, what="both workers")
     for n in range(8):
         done = c.client().chat.completions.create(model="default", messages=user(f"turn {n}"))
