@@ -170,8 +170,10 @@ bool FillPrompt(const ChatTemplate& chat, const Vocabulary& vocabulary, uint32_t
   }
   if (length >= max_length) {
     sdk::Fail(error, CYLLM_INVALID_ARGUMENT,
-              "the prompt has " + std::to_string(length) + " tokens; this model's context has room for " +
-                  std::to_string(max_length) + " with the answer",
+              // Agents look for these very words to know that they must shorten their history.
+              "this model's maximum context length is " + std::to_string(max_length) +
+                  " tokens; the prompt has " + std::to_string(length) +
+                  " and exceeds the available context size",
               "context_length_exceeded", param);
     return false;
   }

@@ -21,7 +21,8 @@ inline void FuzzParser(ParseFn parse, const Dialect& dialect, std::string_view b
   }
   if (call->requests.empty() || call->n == 0) std::abort();
   for (const Request& request : call->requests) {
-    const auto again = Payload::FromBytes(request.payload->bytes())->parts();
+    const auto copy = Payload::FromBytes(request.payload->bytes());
+    const auto again = copy->parts();
     if (!again || **again != **request.payload->parts()) std::abort();
   }
   for (const bool fails : {false, true}) {
