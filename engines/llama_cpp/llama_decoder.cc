@@ -62,6 +62,7 @@ class LlamaDecoder final : public Decoder {
 
   bool Open(llama_model* model, const Options& options, const KvPlan& plan) {
     llama_context_params params = llama_context_default_params();
+    copies_streams_ = llama_supports_gpu_offload() && options.n_gpu_layers != 0;
     max_running_ = plan.max_num_seqs;
     max_sequences_ = max_running_ + (can_copy_ ? plan.spare : 0);
     params.n_seq_max = max_sequences_;
@@ -116,15 +117,17 @@ class LlamaDecoder final : public Decoder {
                         position == 0 ? -1 : static_cast<llama_pos>(position), -1);
   }
 
-  // llama.cpp copies a stream with all its room, or writes out and reads back what is used of it.
+  // llama.cpp copies a stream with all its room, and only when the next batch comes. Writing out what is used
+  // and reading it back takes effect at once, and less time while sequences are short. One way or the other:
+  // mixed, what is to be copied later would be overwritten before.
   void Copy(uint32_t from, uint32_t to) override {
     const auto source = static_cast<llama_seq_id>(from), target = static_cast<llama_seq_id>(to);
-    const auto used = static_cast<uint32_t>(llama_memory_seq_pos_max(memory(), source) + 1);
-    if (used < max_length_ / 3) {
+    if (!copies_streams_) {
       copy_.resize(llama_state_seq_get_size(context_.get(), source));
       const size_t size = llama_state_seq_get_data(context_.get(), copy_.data(), copy_.size(), source);
       if (size > 0 && llama_state_seq_set_data(context_.get(), copy_.data(), size, target) > 0) return;
       Truncate(to, 0);
+      copies_streams_ = true;
     }
     llama_memory_seq_cp(memory(), source, target, -1, -1);
   }
@@ -191,6 +194,7 @@ class LlamaDecoder final : public Decoder {
   ThreadPool pool_{threads_};
   Batch batch_;
   std::vector<uint8_t> copy_;
+  bool copies_streams_ = false;  // where the cache is not in this memory
   const std::atomic<bool>* abort_ = nullptr;
   llama_context_ptr context_;  // freed before the pool that it uses
 };

@@ -104,13 +104,19 @@ double SumExp(std::span<const float> logits, float max, float scale, std::vector
     const size_t n = std::min(chunk.size(), logits.size() - i);
     float* const to = out ? out->data() + i : chunk.data();
     for (size_t l = 0; l < n; ++l) to[l] = Exp((logits[i + l] - max) * scale);
-    std::array<float, kLanes> sums{};
-    size_t l = 0;
-    for (; l + kLanes <= n; l += kLanes)
-      for (size_t k = 0; k < kLanes; ++k) sums[k] += to[l + k];
-    for (; l < n; ++l) sums[0] += to[l];
-    for (const float s : sums) sum += s;
+    sum += Sum({to, n});
   }
+  return sum;
+}
+
+double Sum(std::span<const float> values) {
+  std::array<float, kLanes> sums{};
+  size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes)
+    for (size_t k = 0; k < kLanes; ++k) sums[k] += values[i + k];
+  for (; i < values.size(); ++i) sums[0] += values[i];
+  double sum = 0;
+  for (const float s : sums) sum += s;
   return sum;
 }
 

@@ -41,6 +41,9 @@ class LogitScan {
 // relative error below 1e-6.
 double SumExp(std::span<const float> logits, float max, float scale, std::vector<float>* out = nullptr);
 
+// Of some hundred values; single precision.
+double Sum(std::span<const float> values);
+
 // The lowest of the highest weights that together reach `mass`. Reorders `weights`. 0 when all do not.
 float MassFloor(std::span<float> weights, double mass);
 

@@ -2,6 +2,7 @@
 // loop gives, greedily.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 
@@ -185,7 +186,7 @@ std::vector<std::string> WithSystem(size_t sentences) {
 
 TEST_F(ModelTest, ReusedPrefixesGiveTheSameText) {
   uint64_t id = 400;
-  for (const size_t sentences : {20u, 80u}) {  // copied by state, and by stream
+  for (const size_t sentences : {20u, 80u}) {
     const auto messages = WithSystem(sentences);
     Start({.prefill_chunk = 256, .max_waiting = 64, .prefix_caching = false});
     std::vector<std::string> alone;
@@ -217,6 +218,40 @@ TEST_F(ModelTest, ReusedPrefixesGiveTheSameText) {
       EXPECT_LT(computed, round == 0 ? prompt + 6 * 50 : 6 * 50);
     }
   }
+}
+
+// A sequence that was copied away is used for something else before the next step.
+TEST_F(ModelTest, ACopyHoldsWhatItsSourceHeldThen) {
+  engine_.reset();
+  Decoder& decoder = *model_->decoder;
+  const std::atomic<bool> never = false;
+  for (uint32_t s = 0; s < decoder.max_sequences(); ++s) decoder.Truncate(s, 0);
+  const auto tokens = [&](const std::string& text) { return model_->vocabulary->Tokenize(text); };
+  std::string counting;
+  for (int i = 0; i < 60; ++i) counting += " one two three four five six seven eight";
+  const auto decode = [&](uint32_t sequence, uint32_t from, std::span<const Token> more) {
+    std::vector<Row> rows;
+    for (size_t i = 0; i < more.size(); ++i)
+      rows.push_back({sequence, from + static_cast<uint32_t>(i), more[i], i + 1 == more.size()});
+    EXPECT_EQ(decoder.Decode(rows, never), DecodeResult::kOk);
+    const auto logits = decoder.Logits(rows.size() - 1);
+    return std::max_element(logits.begin(), logits.end()) - logits.begin();
+  };
+  const std::vector<Token> long_one = tokens(counting), short_one = tokens("The capital of France is");
+  ASSERT_GT(long_one.size(), 400u);
+  const auto size = static_cast<uint32_t>(long_one.size());
+  const auto after_long = decode(0, 0, long_one);
+  const auto after_short = decode(1, 0, short_one);
+  ASSERT_NE(after_long, after_short);
+  decoder.Copy(0, 2);
+  decoder.Truncate(0, 0);
+  decoder.Copy(1, 0);
+  decoder.Truncate(2, size - 1);
+  decoder.Truncate(0, static_cast<uint32_t>(short_one.size()) - 1);
+  EXPECT_EQ(decode(2, size - 1, std::span(long_one).last(1)), after_long);
+  EXPECT_EQ(decode(0, static_cast<uint32_t>(short_one.size()) - 1, std::span(short_one).last(1)),
+            after_short);
+  for (uint32_t s = 0; s < 3; ++s) decoder.Truncate(s, 0);
 }
 
 TEST_F(ModelTest, APreemptedRequestGoesOnWhereItWas) {

@@ -109,14 +109,20 @@ void Sampler::Nucleus(std::span<const float> logits) {
 Token Sampler::DrawFromAll(std::span<const float> logits, double uniform) {
   const auto scale = static_cast<float>(1 / params_.temperature);
   double left = uniform * SumExp(logits, scan_.max(), scale, &weights_);
-  Token last = scan_.ArgMax();
-  for (size_t i = 0; i < weights_.size(); ++i) {
-    if (weights_[i] <= 0 || logits[i] == kNever) continue;
-    last = static_cast<Token>(i);
-    left -= weights_[i];
-    if (left < 0) break;
+  constexpr size_t kBlock = 256;
+  for (size_t begin = 0; begin < weights_.size(); begin += kBlock) {
+    const size_t end = std::min(weights_.size(), begin + kBlock);
+    const double block = Sum(std::span(weights_).subspan(begin, end - begin));
+    if (left >= block) {
+      left -= block;
+      continue;
+    }
+    for (size_t i = begin; i < end; ++i) {
+      left -= weights_[i];
+      if (left < 0 && logits[i] > kNever) return static_cast<Token>(i);
+    }
   }
-  return last;
+  return scan_.ArgMax();  // rounding
 }
 
 Token Sampler::Draw(std::span<const float> logits, double uniform) {
