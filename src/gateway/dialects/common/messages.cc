@@ -228,7 +228,12 @@ Status CheckResponseFormat(const json::object& format) {
                : Wrong("response_format.schema", "must be an object");
   }
   if (type == "text") return Status::Ok();
-  if (type != "json_schema") return Wrong("response_format.type", "must be text, json_object or json_schema");
+  if (type == "grammar") {
+    return TextOf(format, "grammar").empty() ? Wrong("response_format.grammar", "must be a grammar in GBNF")
+                                             : Status::Ok();
+  }
+  if (type != "json_schema")
+    return Wrong("response_format.type", "must be text, json_object, json_schema or grammar");
   const json::value* outer = format.if_contains("json_schema");
   if (!outer || !outer->is_object()) return Wrong("response_format.json_schema", "must be an object");
   const json::value* schema = outer->get_object().if_contains("schema");

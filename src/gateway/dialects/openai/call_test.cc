@@ -80,6 +80,7 @@ TEST(ChatTest, MistakesNameTheField) {
       {R"("tool_choice":"required")", "tool_choice"},
       {R"("response_format":{"type":"xml"})", "response_format.type"},
       {R"("response_format":{"type":"json_schema","json_schema":{}})", "response_format.json_schema.schema"},
+      {R"("response_format":{"type":"grammar","grammar":""})", "response_format.grammar"},
       {R"("modalities":["audio"])", "modalities"},
   };
   for (const auto& [fields, param] : kTable) {
