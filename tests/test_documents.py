@@ -1,6 +1,5 @@
 """What the documents tell people to type."""
 
-import json
 import re
 import shlex
 import socket
@@ -16,14 +15,6 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", "README.zh.md", "DEVELOPMENT_LITE.md"]
 API = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs/api").glob("*.md"))
 OTHERS = ["ARCHITECTURE.md", "CHANGELOG.md", "docs/configuration.md", "docs/routing.md", "docs/clients.md", "docs/engines.md"]
-# What a document's examples need beyond text; echo gets it with its own time.
-NEEDS = {"docs/api/embeddings.md": {"embed", "rerank", "tokenize"}}
-
-
-def needs(document: str):
-    manifest = json.loads((BINARY.parent / "engines/echo/manifest.json").read_text())
-    if not NEEDS.get(document, set()) <= set(manifest["capabilities"]):
-        pytest.skip("echo cannot do that")
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -71,7 +62,6 @@ def test_their_links_lead_somewhere(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS + API)
 def test_the_curl_lines_work(document, echo):
-    needs(document)
     url = echo()
     for command in commands(document):
         if command.startswith("curl "):
