@@ -11,6 +11,7 @@ part() {
   mkdir -p "$LOGS" "$RESULTS/$name"
   if "$@" </dev/null 2>&1 | show_progress "$name" "$log"; then
     say "$name: ok, $((SECONDS - begin)) s"
+    compgen -G "$RESULTS/$name/*.xml" >/dev/null || touch "$RESULTS/$name.whole"
     return
   fi
   say "$name: FAILED after $((SECONDS - begin)) s. The end of $log:"

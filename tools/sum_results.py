@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """sum_results.py FOLDER: adds up the JUnit files that GoogleTest, CTest and pytest left below FOLDER, names what
-failed, and prints "N passed, N failed" last. A file named *.broken stands for a part that ended without results."""
+failed, and prints "N passed, N failed" last. Parts without such files count as one test each: *.whole passed, *.broken
+failed."""
 
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -24,6 +25,7 @@ def main(folder: Path) -> int:
             count[result] += 1
             if result != "passed":
                 print(f"{result}: {name} ({path.stem})")
+    count["passed"] += len(list(folder.rglob("*.whole")))
     for path in sorted(folder.rglob("*.broken")):
         count["failed"] += 1
         print(f"failed: {path.stem}: {path.read_text().strip()}")
