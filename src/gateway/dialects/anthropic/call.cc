@@ -86,10 +86,7 @@ Result<dialect::Call> Parse(std::string_view body, bool count_only) {
   PayloadParts parts;
   facts.kind = Kind::kChat;
   facts.needs = kCapChat;
-  call.model = fields.String("model").value_or("");
-  if (call.model.empty()) call.model = "default";
-  if (call.model.size() > 512) fields.Fail("model", "is too long");
-  facts.model = call.model;
+  facts.model = call.model = dialect::ReadModel(fields);
   if (count_only) {
     facts.max_tokens = 0;
   } else {

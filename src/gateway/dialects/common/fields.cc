@@ -130,6 +130,12 @@ std::string_view TextOf(const json::object& object, std::string_view key) {
   return value && value->is_string() ? std::string_view(value->get_string()) : std::string_view();
 }
 
+std::string ReadModel(Fields& fields) {
+  std::string model = fields.String("model").value_or("");
+  if (model.size() > 512) fields.Fail("model", "is too long");
+  return model.empty() ? "default" : model;
+}
+
 Status Wrong(std::string_view param, std::string_view what) {
   return InvalidArgument(fmt::format("'{}' {}.", param, what), std::string(param));
 }

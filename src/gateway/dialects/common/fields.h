@@ -45,6 +45,9 @@ Result<boost::json::object> ParseObject(std::string_view body);
 // The string at `key`; empty when there is none.
 std::string_view TextOf(const boost::json::object& object, std::string_view key);
 
+// The field `model`; "default" when absent.
+std::string ReadModel(Fields& fields);
+
 // INVALID_ARGUMENT: "'param' what."
 Status Wrong(std::string_view param, std::string_view what);
 

@@ -29,8 +29,7 @@ std::string Rfc3339(int64_t unix_seconds) {
 }
 
 void ReadModel(Fields& fields, dialect::Call& call, RequestFacts& facts) {
-  call.model = fields.String("model").value_or("");
-  if (call.model.size() > 512) fields.Fail("model", "is too long");
+  call.model = dialect::ReadModel(fields);
   facts.model = ModelId(call.model);
   if (facts.model.empty()) facts.model = call.model = "default";
 }

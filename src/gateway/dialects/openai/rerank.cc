@@ -108,7 +108,7 @@ Result<dialect::Call> ParseRerank(std::string_view body, const dialect::Limits& 
   PayloadParts parts;
   facts.kind = Kind::kRerank;
   facts.needs = kCapRerank;
-  facts.model = shape.model = call.model = ReadModel(fields);
+  facts.model = shape.model = call.model = dialect::ReadModel(fields);
   auto query = fields.String("query");
   if (!query) fields.Fail("query", "is required");
   shape.bare = fields.Has("texts");

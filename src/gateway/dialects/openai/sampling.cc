@@ -51,15 +51,9 @@ void ReadStopTokens(Fields& fields, Sampling& sampling) {
 
 }  // namespace
 
-std::string ReadModel(Fields& fields) {
-  std::string model = fields.String("model").value_or("");
-  if (model.size() > 512) fields.Fail("model", "is too long");
-  return model.empty() ? "default" : model;
-}
-
 void ReadCommon(Fields& fields, const dialect::Limits& limits, dialect::Call& call, Shape& shape,
                 RequestFacts& facts, Sampling& sampling) {
-  facts.model = shape.model = call.model = ReadModel(fields);
+  facts.model = shape.model = call.model = dialect::ReadModel(fields);
   call.stream = fields.Bool("stream").value_or(false);
   if (json::object* options = fields.Object("stream_options"); options && call.stream) {
     Fields stream_options(*options, "stream_options.");

@@ -17,8 +17,6 @@ struct Shape {
   bool echo = false;
 };
 
-// `model`; "default" when absent.
-std::string ReadModel(dialect::Fields& fields);
 void ReadCommon(dialect::Fields& fields, const dialect::Limits& limits, dialect::Call& call, Shape& shape,
                 RequestFacts& facts, Sampling& sampling);
 std::optional<uint32_t> ReadMaxTokens(dialect::Fields& fields, const char* name);

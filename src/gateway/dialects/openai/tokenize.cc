@@ -65,7 +65,7 @@ Result<dialect::Call> ParseTokenize(std::string_view body, const dialect::Limits
   Fields fields(*object);
   RequestFacts facts;
   PayloadParts parts;
-  std::string model = ReadModel(fields);
+  std::string model = dialect::ReadModel(fields);
   const bool llama_cpp = fields.Has("content");
   if (json::array* messages = fields.Array("messages")) {
     if (Status s = dialect::NormalizeMessages(*messages); !s.ok()) return Err(std::move(s));
@@ -90,7 +90,7 @@ Result<dialect::Call> ParseDetokenize(std::string_view body, const dialect::Limi
   Fields fields(*object);
   RequestFacts facts;
   PayloadParts parts;
-  std::string model = ReadModel(fields);
+  std::string model = dialect::ReadModel(fields);
   const json::array* tokens = fields.Array("tokens");
   if (!tokens) {
     fields.Fail("tokens", "is required: an array of token ids");

@@ -101,10 +101,7 @@ Result<dialect::Call> ParseBody(std::string_view body, bool count_only) {
   PayloadParts parts;
   facts.kind = Kind::kChat;
   facts.needs = kCapChat;
-  call.model = fields.String("model").value_or("");
-  if (call.model.empty()) call.model = "default";
-  if (call.model.size() > 512) fields.Fail("model", "is too long");
-  facts.model = shape.model = call.model;
+  facts.model = shape.model = call.model = dialect::ReadModel(fields);
   RefuseMemory(fields);
   call.stream = !count_only && fields.Bool("stream").value_or(false);
   if (const auto max = fields.Integer("max_output_tokens", 1, kMaxTokens))
