@@ -85,7 +85,8 @@ cy_test() {
       --containers) only=containers ;;
       --chaos) only=chaos ;;
       --vllm) only=vllm ;;
-      *) die "test: unknown option '$1'; known: --asan, --tsan, --containers, --chaos, --vllm, --all" ;;
+      --llama-server) only=llama-server ;;
+      *) die "test: unknown option '$1'; known: --asan, --tsan, --containers, --chaos, --vllm, --llama-server, --all" ;;
     esac
     shift
   done
@@ -108,6 +109,14 @@ cy_test() {
     step "vllm (minutes, 6 GB)" "vLLM could not be installed: check the network" install_vllm
     step "vllm's model" "the model could not be converted" vllm_model "$(<"$RESULTS/model")"
     part vllm vllm_tests
+  fi
+  if [[ $only == llama-server ]]; then
+    load peer
+    part build build_tree release app
+    step "python" "the packages of tests/requirements.txt could not be installed" python_environment
+    step "model" "the model could not be fetched: check the network" fetch_model
+    step "llama-server" "llama-server could not be built" build_peer llama-server
+    CY_TEST_MODEL=$(<"$RESULTS/model") part llama-server llama_server_tests
   fi
   if [[ -z $only ]]; then
     part static static_checks

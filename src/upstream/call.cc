@@ -175,7 +175,11 @@ Task<Status> Call::Ask() {
 
 Task<Status> Call::ReadStream(ClientAnswer& answer) {
   SseParser sse(kMaxEvent);
-  StreamAnswer decoder(request_.facts.kind, request_.facts.choices, core_->options.name, begun_);
+  StreamAnswer decoder({.kind = request_.facts.kind,
+                        .choices = request_.facts.choices,
+                        .worker = core_->options.name,
+                        .start = begun_,
+                        .usage_per_choice = core_->profile.load()->usage_per_choice});
   std::vector<std::string> found;
   while (true) {
     co_await Wanted();

@@ -22,8 +22,8 @@ double Milliseconds(TimePoint from, TimePoint to) {
 
 }  // namespace
 
-StreamAnswer::StreamAnswer(Kind kind, uint32_t choices, std::string worker, TimePoint start)
-    : kind_(kind), worker_(std::move(worker)), start_(start), choices_(std::max(choices, 1u)) {}
+StreamAnswer::StreamAnswer(AnswerOptions options)
+    : options_(std::move(options)), choices_(std::max(options_.choices, 1u)) {}
 
 bool StreamAnswer::complete() const {
   return std::all_of(choices_.begin(), choices_.end(), [](const Choice& c) { return c.finished; });
@@ -37,7 +37,9 @@ struct StreamAnswer::Reader {
 
   Status Chunk(const json::object& chunk) {
     if (const json::value* usage = chunk.if_contains("usage"); usage && usage->is_object()) {
+      const uint32_t before = answer.options_.usage_per_choice ? answer.usage_.completion_tokens : 0;
       answer.usage_ = ReadUsage(usage->get_object());
+      answer.usage_.completion_tokens += before;
       answer.has_usage_ = true;
     }
     Prompt(chunk);
@@ -46,7 +48,7 @@ struct StreamAnswer::Reader {
     if (!answer.accepted_) {
       answer.accepted_ = true;
       out.push_back(Accepted{std::max(answer.usage_.prompt_tokens, answer.prompt_token_ids_),
-                             answer.usage_.cached_tokens, answer.worker_});
+                             answer.usage_.cached_tokens, answer.options_.worker});
     }
     for (const json::value& value : choices->get_array()) {
       if (!value.is_object()) return Garbage();
@@ -76,7 +78,7 @@ struct StreamAnswer::Reader {
 
     const std::optional<std::vector<int32_t>> ids = ReadIds(object, "token_ids");
     Delta delta{number, choice, ids.value_or(std::vector<int32_t>()), ids.has_value()};
-    if (answer.kind_ == Kind::kChat) {
+    if (answer.options_.kind == Kind::kChat) {
       const json::value* inner = object.if_contains("delta");
       if (inner && inner->is_object()) {
         if (Status status = ChatDelta(delta, inner->get_object(), object); !status.ok()) return status;
@@ -252,7 +254,7 @@ Status StreamAnswer::OnEnd(Batch& out) {
     finished.usage.reasoning_tokens = static_cast<uint32_t>(
         choices_.size() == 1 && usage_.reasoning_tokens ? usage_.reasoning_tokens : choice.reasoning_tokens);
     if (choice.first != TimePoint{}) {
-      finished.timings.ttft_ms = Milliseconds(start_, choice.first);
+      finished.timings.ttft_ms = Milliseconds(options_.start, choice.first);
       finished.timings.decode_ms = Milliseconds(choice.first, choice.last);
     }
     out.push_back(std::move(finished));

@@ -16,11 +16,19 @@
 
 namespace cyllm::upstream {
 
+// What is known of an answer before it comes.
+struct AnswerOptions {
+  Kind kind = Kind::kChat;
+  uint32_t choices = 1;
+  std::string worker;             // said in Accepted
+  TimePoint start{};              // when the request was sent, for timings
+  bool usage_per_choice = false;  // see Profile
+};
+
 // The answer to a chat or completion request that was asked to be streamed.
 class StreamAnswer {
  public:
-  // `worker`: said in Accepted. `start`: when the request was sent, for timings.
-  StreamAnswer(Kind kind, uint32_t choices, std::string worker, TimePoint start);
+  explicit StreamAnswer(AnswerOptions options);
 
   // Appends the events of one server-sent event's data. An error ends the answer; `detail`: see error.h.
   Status OnData(std::string_view data, TimePoint now, Batch& out, std::string* detail = nullptr);
@@ -45,9 +53,7 @@ class StreamAnswer {
   };
   struct Reader;
 
-  const Kind kind_;
-  const std::string worker_;
-  const TimePoint start_;
+  const AnswerOptions options_;
   std::vector<Choice> choices_;
   Usage usage_;
   uint32_t prompt_token_ids_ = 0;

@@ -54,7 +54,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   } else {
     const uint32_t choices = 1 + data[1] % 3;
     SseParser parser(1 << 16);
-    StreamAnswer answer(kind, choices, "w", TimePoint{});
+    StreamAnswer answer({.kind = kind, .choices = choices, .worker = "w", .usage_per_choice = size % 2 == 0});
     std::vector<std::string> found;
     bool fits = parser.Feed(body.substr(0, cut), found) &&
                 (cut >= body.size() || parser.Feed(body.substr(cut), found));

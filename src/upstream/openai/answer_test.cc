@@ -34,7 +34,7 @@ struct Read {
 };
 
 Read Stream(const std::vector<std::string>& data, Kind kind = Kind::kChat, uint32_t choices = 1) {
-  StreamAnswer answer(kind, choices, "w", kStart);
+  StreamAnswer answer({.kind = kind, .choices = choices, .worker = "w", .start = kStart});
   Read read;
   for (const std::string& event : data) {
     read.status = answer.OnData(event, kLater, read.events, &read.detail);

@@ -70,6 +70,7 @@ bool IsContextTooLong(const Said& said) {
   return said.code == "context_length_exceeded" ||
          said.message.find("maximum context length") != std::string::npos ||
          said.message.find("available context size") != std::string::npos ||
+         said.message.find("model's context length") != std::string::npos ||
          said.type == "exceed_context_size_error";
 }
 

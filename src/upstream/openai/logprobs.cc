@@ -66,7 +66,7 @@ std::vector<TokenLogprob> ReadCompletionLogprobs(const json::object& choice) {
   std::vector<TokenLogprob> out;
   const json::object* logprobs = Logprobs(choice);
   const json::array* tokens = logprobs ? Array(*logprobs, "tokens") : nullptr;
-  if (!tokens) return out;
+  if (!tokens) return ReadChatLogprobs(choice);
   const json::array* numbers = Array(*logprobs, "token_logprobs");
   const json::array* tops = Array(*logprobs, "top_logprobs");
   const auto number = [](const json::value& value) {

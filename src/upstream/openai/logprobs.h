@@ -10,7 +10,8 @@ namespace cyllm::upstream {
 
 // {"logprobs": {"content": [{"token", "bytes", "logprob", "top_logprobs": [...]}]}}
 std::vector<TokenLogprob> ReadChatLogprobs(const boost::json::object& choice);
-// {"logprobs": {"tokens": [...], "token_logprobs": [...], "top_logprobs": [{token: logprob}]}}
+// {"logprobs": {"tokens": [...], "token_logprobs": [...], "top_logprobs": [{token: logprob}]}}, or, of
+// llama-server, the form of chats
 std::vector<TokenLogprob> ReadCompletionLogprobs(const boost::json::object& choice);
 
 }  // namespace cyllm::upstream

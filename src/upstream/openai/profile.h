@@ -44,6 +44,8 @@ struct Profile {
   bool adapter_as_model = false;  // an adapter is asked for by its name as the model
   bool strict_tools = false;      // arguments of a forced call follow the schema only with `strict`
   bool greedy_alone = false;      // refuses n > 1 at temperature 0
+  bool words_only = false;        // of tool_choice it knows the words, not the object that names a tool
+  bool usage_per_choice = false;  // usage comes once for each choice
   bool base64 = false;            // embeddings as base64: exact and shorter
   // Prometheus names of the load; empty: none.
   std::string_view metrics, running, waiting, kv_usage;

@@ -155,10 +155,16 @@ class Mapper {
       if (parts_.sampling.top_logprobs > 0) body_.Integer("top_logprobs", parts_.sampling.top_logprobs);
     }
     if (!parts_.tools_json.empty()) {
+      const bool named = parts_.tool_choice_json.starts_with('{');
       const bool forced = !parts_.tool_choice_json.empty() && parts_.tool_choice_json != "\"auto\"" &&
                           parts_.tool_choice_json != "\"none\"";
-      body_.Raw("tools", forced && profile_.strict_tools ? Strict(parts_.tools_json) : parts_.tools_json);
-      if (!parts_.tool_choice_json.empty()) body_.Raw("tool_choice", parts_.tool_choice_json);
+      if (named && profile_.words_only) {
+        body_.Raw("tools", TheNamed(parts_.tools_json, parts_.tool_choice_json));
+        body_.Text("tool_choice", "required");
+      } else {
+        body_.Raw("tools", forced && profile_.strict_tools ? Strict(parts_.tools_json) : parts_.tools_json);
+        if (!parts_.tool_choice_json.empty()) body_.Raw("tool_choice", parts_.tool_choice_json);
+      }
       if (!parts_.parallel_tool_calls && Know(kParallelToolCalls, "parallel_tool_calls"))
         body_.Raw("parallel_tool_calls", "false");
     }
@@ -179,6 +185,22 @@ class Mapper {
         function->get_object()["strict"] = true;
     }
     return json::serialize(tools);
+  }
+
+  // The one tool that the choice names.
+  static std::string TheNamed(const std::string& tools_json, const std::string& choice_json) {
+    json::error_code ec;
+    json::value tools = json::parse(tools_json, ec);
+    if (ec || !tools.is_array()) return tools_json;
+    const json::value choice = json::parse(choice_json, ec);
+    const json::value* name = ec ? nullptr : choice.find_pointer("/function/name", ec);
+    if (!name) return tools_json;
+    json::array kept;
+    for (const json::value& tool : tools.get_array()) {
+      const json::value* other = tool.find_pointer("/function/name", ec);
+      if (other && *other == *name) kept.push_back(tool);
+    }
+    return json::serialize(kept);
   }
 
   void Completion() {

@@ -113,6 +113,20 @@ TEST(ToHttp, ForcedToolCallsAreStrict) {
   EXPECT_FALSE(Body("openai", {}, parts).at("tools").at(0).at("function").as_object().contains("strict"));
 }
 
+TEST(ToHttp, ANamedToolIsTheOnlyOneWhereTheServerKnowsWordsOnly) {
+  PayloadParts parts;
+  parts.messages_json = "[]";
+  parts.tools_json =
+      R"([{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"g"}}])";
+  parts.tool_choice_json = R"({"type":"function","function":{"name":"g"}})";
+  EXPECT_EQ(Body("openai", {}, parts).at("tools").as_array().size(), 2u);
+  const json::value body = Body("llama-server", {}, parts);
+  EXPECT_EQ(body.at("tools"), json::parse(R"([{"type":"function","function":{"name":"g"}}])"));
+  EXPECT_EQ(body.at("tool_choice"), "required");
+  parts.tool_choice_json = R"("required")";
+  EXPECT_EQ(Body("llama-server", {}, parts).at("tools").as_array().size(), 2u);
+}
+
 TEST(ToHttp, SeveralGreedyChoices) {
   RequestFacts facts;
   facts.choices = 2;
