@@ -33,7 +33,7 @@ def script_words() -> set[str]:
 
 
 def binary_words() -> set[str]:
-    return set(re.findall(r"^  ([a-z]+) ", run("--help").stdout, re.M))
+    return set(re.findall(r"^  ([a-z-]+) ", run("--help").stdout, re.M))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS + API + OTHERS)
@@ -44,7 +44,7 @@ def test_every_command_and_flag_in_them_exists(document):
     listed = [line for line in text.splitlines() if re.match(r"\s*(\./)?cy-llm ", line)]
     for line in quoted + listed:
         words = line.split("#")[0].replace("&", " ").split()[1:]
-        if not words or not re.fullmatch(r"[a-z]+", words[0]):
+        if not words or not re.fullmatch(r"[a-z-]+", words[0]):
             continue
         assert words[0] in script | binary, f"{document}: {line}"
         if words[0] in binary:

@@ -20,6 +20,7 @@ ALLOWED = {
     "worker": {"base", "async", "inference", "sdk", "upstream"},
     "cli": {"base", "async", "inference", "gateway", "coordinator", "worker", "upstream"},
     "sdk": set(),
+    "template": {"sdk"},
     "echo": {"sdk"},
     "llama_cpp": {"sdk"},
 }

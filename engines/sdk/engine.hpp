@@ -5,7 +5,7 @@
 #include <string_view>
 #include <type_traits>
 
-#include "sdk/engine.h"
+#include "engine.h"
 
 namespace cyllm::sdk {
 
@@ -62,6 +62,31 @@ inline int32_t Fail(cyllm_error* error, int32_t code, std::string_view message, 
     Write(e, error);
   }
   return code;
+}
+
+// Whether `text` is UTF-8: no overlong forms, no surrogates, nothing past U+10FFFF.
+inline bool IsUtf8(std::string_view text) {
+  static constexpr uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const size_t length = lead < 0x80   ? 1
+                          : lead < 0xC0 ? 0
+                          : lead < 0xE0 ? 2
+                          : lead < 0xF0 ? 3
+                          : lead < 0xF8 ? 4
+                                        : 0;
+    if (length == 0 || i + length > text.size()) return false;
+    uint32_t code = length == 1 ? lead : lead & (0x7Fu >> length);
+    for (size_t k = 1; k < length; ++k) {
+      const auto next = static_cast<unsigned char>(text[i + k]);
+      if ((next & 0xC0) != 0x80) return false;
+      code = code << 6 | (next & 0x3F);
+    }
+    if (length > 1 && (code < kLeast[length] || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)))
+      return false;
+    i += length;
+  }
+  return true;
 }
 
 // An event with everything zero but its head.

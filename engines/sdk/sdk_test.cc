@@ -40,6 +40,14 @@ TEST(EngineHppTest, WhatAnOlderWriterLeftOutIsZero) {
   EXPECT_EQ(Read<cyllm_stats>(nullptr).running, 0u);
 }
 
+TEST(EngineHppTest, Utf8) {
+  for (const char* text : {"", "a", "\xC3\xA9", "\xE4\xB8\xAD", "\xF0\x9F\x98\x80", "\xF4\x8F\xBF\xBF"})
+    EXPECT_TRUE(IsUtf8(text)) << text;
+  for (const char* text :
+       {"\x80", "\xC3", "\xC3(", "\xC0\xAF", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xFF"})
+    EXPECT_FALSE(IsUtf8(text)) << text;
+}
+
 // Everything that comes out, piece by piece, joined with '|'.
 std::string Feed(StopMatcher& matcher, std::initializer_list<const char*> pieces) {
   std::string out;

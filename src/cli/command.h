@@ -16,6 +16,7 @@ int RunWorker(const Args& args);
 int RunWorkers(const Args& args);
 int RunPull(const Args& args);
 int RunEngines(const Args& args);
+int RunEngineCheck(const Args& args);
 int RunChat(const Args& args);
 int RunHealthcheck(const Args& args);
 int RunVersion(const Args& args);

@@ -20,6 +20,7 @@ constexpr Command kCommands[] = {
     {"workers", cyllm::RunWorkers, "list, add, drain and remove the workers of a coordinator"},
     {"pull", cyllm::RunPull, "fetch a model into the cache"},
     {"engines", cyllm::RunEngines, "list the engines"},
+    {"engine-check", cyllm::RunEngineCheck, "does an engine plugin keep the ABI's rules?"},
     {"chat", cyllm::RunChat, "talk to a running server in the terminal"},
     {"healthcheck", cyllm::RunHealthcheck, "ask a URL of a server whether it is well; for containers"},
     {"version", cyllm::RunVersion, "print the version"},

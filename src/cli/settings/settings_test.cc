@@ -65,6 +65,7 @@ void ForEachCommand(const std::function<void(const std::string&, const Settings&
   visit(ChatSettings(), "chat");
   visit(WorkersSettings(), "workers");
   visit(EnginesSettings(), "engines");
+  visit(EngineCheckSettings(), "engine-check");
 }
 
 TEST(GatewaySettings, FindsTheCoordinatorTheWaysOfTheContract) {

@@ -95,4 +95,32 @@ void EnginesSettings::Declare(Settings& settings) {
                &engine_dir);
 }
 
+void EngineCheckSettings::Declare(Settings& settings) {
+  settings.AddPositional("PLUGIN", "the library, its manifest.json beside it", &plugin, true);
+  settings.Add({.key = "engine_check.config",
+                .flag = "--config",
+                .help = "Configuration with which it loads, as `create` gets it",
+                .metavar = "JSON"},
+               &config);
+  settings.Add({.key = "engine_check.model",
+                .flag = "--model",
+                .help = "Model file for it to load",
+                .metavar = "FILE"},
+               &model);
+  settings.Add({.key = "engine_check.quick",
+                .flag = "--quick",
+                .help = "A thousand requests where it would be ten thousand"},
+               &quick);
+  settings.Add({.key = "engine_check.limit",
+                .flag = "--limit",
+                .help = "Longest time for a check; what takes longer hangs, and has failed",
+                .metavar = "SECONDS"},
+               &limit, 1, 86'400);
+  settings.Add({.key = "engine_check.only",
+                .flag = "--only",
+                .help = "Names of the checks to run; empty: all",
+                .metavar = "NAME"},
+               &only);
+}
+
 }  // namespace cyllm

@@ -1,7 +1,8 @@
-// Settings of the subcommands that are no servers: pull, chat, engines.
+// Settings of the subcommands that are no servers: pull, chat, engines, engine-check.
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/config.h"
 
@@ -40,6 +41,17 @@ struct WorkersSettings {
 
 struct EnginesSettings {
   std::string engine_dir;
+
+  void Declare(Settings& settings);
+};
+
+struct EngineCheckSettings {
+  std::string plugin;
+  std::string config;
+  std::string model;
+  bool quick = false;
+  double limit = 120;
+  std::vector<std::string> only;
 
   void Declare(Settings& settings);
 };

@@ -111,16 +111,21 @@ Result<const cyllm_engine_api*> Open(const Manifest& manifest) {
 
 }  // namespace
 
+Result<Manifest> ReadManifest(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return Err(MakeStatus(Code::kFailedPrecondition, path + ": cannot be read"));
+  std::stringstream text;
+  text << file.rdbuf();
+  return ParseManifest(path, text.str());
+}
+
 Result<std::vector<Manifest>> ReadManifests(const std::string& engine_dir) {
   std::vector<Manifest> manifests;
   std::error_code ec;
   for (fs::directory_iterator it(engine_dir, ec), end; !ec && it != end; it.increment(ec)) {
     const fs::path path = it->path() / "manifest.json";
-    std::ifstream file(path);
-    if (!file) continue;
-    std::stringstream text;
-    text << file.rdbuf();
-    Result<Manifest> manifest = ParseManifest(path, text.str());
+    if (std::error_code none; !fs::exists(path, none)) continue;
+    Result<Manifest> manifest = ReadManifest(path.string());
     if (!manifest) return Err(manifest.error());
     manifests.push_back(std::move(*manifest));
   }

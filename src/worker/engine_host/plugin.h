@@ -22,6 +22,9 @@ struct Manifest {
   std::vector<std::string> options;  // keys of a registry entry that it reads
 };
 
+// FAILED_PRECONDITION with path and key where it is not there or wrong.
+Result<Manifest> ReadManifest(const std::string& path);
+
 // The manifests of all plugins in folders of `engine_dir`, sorted by name; loads none of them. Fails when the
 // folder cannot be read, or a manifest is wrong (with its path and key).
 Result<std::vector<Manifest>> ReadManifests(const std::string& engine_dir);

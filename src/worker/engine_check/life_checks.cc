@@ -2,21 +2,14 @@
 #include <chrono>
 #include <thread>
 
-#include "sdk/conformance/checks.h"
-#include "sdk/conformance/client.h"
+#include "worker/engine_check/checks.h"
+#include "worker/engine_check/client.h"
 
-namespace cyllm::conformance {
+namespace cyllm::engine_check {
 
 namespace {
 
 using std::chrono::steady_clock;
-
-void With(const Subject& s, const Report& wrong, void (*f)(Client&, const Report&)) {
-  Client client(s.api, s.config);
-  if (client.created()) f(client, wrong);
-  client.Destroy();
-  for (const std::string& fault : client.faults()) wrong(fault);
-}
 
 // Runs until it is cancelled: it has no credit to end with.
 Ask Endless() {
@@ -114,14 +107,14 @@ void ManyThreads(const Subject& s, const Report& wrong) {
 }
 
 void DrainRefusesAndWaits(const Subject& s, const Report& wrong) {
-  With(s, wrong, [](Client& client, const Report& w) {
+  With(s, wrong, [&](Client& client, const Report& w) {
     const uint64_t running = client.Submit(Endless());
     std::atomic<bool> drained{false};
     std::thread drain([&] {
       client.Drain();
       drained = true;
     });
-    const auto until = steady_clock::now() + std::chrono::seconds(30);
+    const auto until = steady_clock::now() + s.patience;
     int32_t refused = CYLLM_OK;
     while (refused == CYLLM_OK && steady_clock::now() < until) {
       const uint64_t id = client.Submit(Endless());
@@ -137,8 +130,76 @@ void DrainRefusesAndWaits(const Subject& s, const Report& wrong) {
   });
 }
 
+std::string Words(size_t n) {
+  std::string text;
+  for (size_t i = 0; i < n; ++i) text += "word" + std::to_string(i % 97) + ' ';
+  return R"([{"role":"user","content":")" + text + R"("}])";
+}
+
+// It may have ended well before the cancel arrived.
+void EndedByCancel(const Answer& answer, const char* when, const Report& w) {
+  if (answer.refused != CYLLM_OK) return;
+  if (answer.ends != 1) return w(std::string("not one END after cancel ") + when);
+  if (answer.code != CYLLM_OK && answer.code != CYLLM_CANCELLED)
+    w(std::string("cancel ") + when + " ended it with another error: " + answer.message);
+}
+
+void CancelWhileThePromptIsRead(const Subject& s, const Report& wrong) {
+  With(s, wrong, [](Client& client, const Report& w) {
+    for (int round = 0; round < 4; ++round) {
+      Ask ask;
+      ask.messages = Words(300);
+      ask.max_tokens = 1000;
+      ask.credit = 0;
+      const uint64_t id = client.Submit(ask);
+      if (round > 0) client.WaitForAccepted(id);
+      if (round > 1) std::this_thread::sleep_for(std::chrono::milliseconds(round));  // wherever that is
+      client.Cancel(id);
+      EndedByCancel(client.Wait(id), "while the prompt is read", w);
+    }
+    if (client.Run({}).code != CYLLM_OK) w("broke the requests after it");
+  });
+}
+
+void CancelAmidTheAnswer(const Subject& s, const Report& wrong) {
+  With(s, wrong, [](Client& client, const Report& w) {
+    Ask ask;
+    ask.max_tokens = 1000;
+    ask.credit = 2;  // it waits there
+    const uint64_t id = client.Submit(ask);
+    const Answer before = client.WaitForDeltas(id, 2);
+    if (before.ends > 0) return w.skip("its answers are too short for it");
+    if (before.deltas < 2) return w("no two deltas came");
+    client.Cancel(id);
+    const Answer after = client.Wait(id);
+    EndedByCancel(after, "amid the answer", w);
+    if (after.ends == 1 && after.code == CYLLM_OK) w("a cancelled request that waits for credit ended well");
+    client.Cancel(id);
+    client.Credit(id, 5);
+    if (client.Run({}).code != CYLLM_OK) w("broke the requests after it");
+  });
+}
+
+void ASlowReaderStopsOnlyItself(const Subject& s, const Report& wrong) {
+  With(s, wrong, [](Client& client, const Report& w) {
+    Ask slow;
+    slow.max_tokens = 6;
+    slow.credit = 1;
+    const uint64_t id = client.Submit(slow);
+    for (int i = 0; i < 3; ++i)
+      if (client.Run({}).code != CYLLM_OK) w("a request beside it failed");
+    if (client.Peek(id).deltas > 1) w("more deltas than its reader took");
+    for (int i = 0; i < 50 && client.Peek(id).ends == 0; ++i) {
+      client.Credit(id, 1);
+      client.WaitForDeltas(id, static_cast<uint64_t>(i) + 2);
+    }
+    const Answer answer = client.Wait(id);
+    if (answer.ends != 1 || answer.code != CYLLM_OK) w("its answer was not finished");
+  });
+}
+
 void DestroyEndsWhatRuns(const Subject& s, const Report& wrong) {
-  Client client(s.api, s.config);
+  Client client(s);
   if (!client.created()) return wrong("create failed");
   std::vector<uint64_t> ids;
   for (int i = 0; i < 8; ++i) {
@@ -147,14 +208,15 @@ void DestroyEndsWhatRuns(const Subject& s, const Report& wrong) {
     ids.push_back(client.Submit(ask));
   }
   client.Destroy();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // what comes now comes too late
   for (const uint64_t id : ids)
     if (const Answer answer = client.Peek(id); answer.refused == CYLLM_OK && answer.ends != 1)
       wrong("not one END after destroy");
-  for (const std::string& fault : client.faults()) wrong(fault);
+  for (const Fault& fault : client.faults()) wrong(fault.what);
 }
 
 void StatsReturnToZero(const Subject& s, const Report& wrong) {
-  Client client(s.api, s.config);
+  Client client(s);
   if (!client.created()) return wrong("create failed");
   const auto busy = [&] {
     cyllm_stats stats{};
@@ -166,7 +228,7 @@ void StatsReturnToZero(const Subject& s, const Report& wrong) {
   if (busy() == 0) wrong("a submitted request is neither running nor waiting");
   client.Cancel(id);
   client.Wait(id);
-  const auto until = steady_clock::now() + std::chrono::seconds(30);
+  const auto until = steady_clock::now() + s.patience;
   while (busy() > 0 && steady_clock::now() < until) std::this_thread::yield();
   if (busy() > 0) wrong("an idle engine says it is busy");
 }
@@ -179,7 +241,10 @@ std::vector<Check> LifeChecks() {
       {"credit is what it runs on", CreditIsWhatItRunsOn},
       {"unknown ids are ignored", UnknownIdsAreIgnored},
       {"cancel at once and twice", CancelAtOnceAndTwice},
+      {"cancel while the prompt is read", CancelWhileThePromptIsRead},
+      {"cancel amid the answer", CancelAmidTheAnswer},
       {"cancel inside the callback", CancelInsideTheCallback},
+      {"a slow reader stops only itself", ASlowReaderStopsOnlyItself},
       {"many threads", ManyThreads},
       {"drain refuses and waits", DrainRefusesAndWaits},
       {"destroy ends what runs", DestroyEndsWhatRuns},
@@ -187,4 +252,4 @@ std::vector<Check> LifeChecks() {
   };
 }
 
-}  // namespace cyllm::conformance
+}  // namespace cyllm::engine_check

@@ -1,28 +1,15 @@
 // What an engine says it can do, it does; what it does not say, it refuses.
 #include <cmath>
 
-#include "sdk/conformance/checks.h"
-#include "sdk/conformance/client.h"
+#include "worker/engine_check/checks.h"
+#include "worker/engine_check/client.h"
 
-namespace cyllm::conformance {
+namespace cyllm::engine_check {
 
 namespace {
 
 constexpr const char* kTool =
     R"([{"type":"function","function":{"name":"look","parameters":{"type":"object","properties":{}}}}])";
-
-// Runs `f` when the engine has the capability.
-void Where(const Subject& s, const Report& wrong, uint64_t capability, void (*f)(Client&, const Report&)) {
-  Client client(s.api, s.config);
-  if (client.created()) {
-    cyllm_description d{};
-    d.size = sizeof d;
-    s.api->describe(client.engine(), &d);
-    if (d.capabilities & capability) f(client, wrong);
-  }
-  client.Destroy();
-  for (const std::string& fault : client.faults()) wrong(fault);
-}
 
 void Tools(const Subject& s, const Report& wrong) {
   Where(s, wrong, CYLLM_CAP_TOOLS, [](Client& client, const Report& w) {
@@ -75,6 +62,7 @@ void Resuming(const Subject& s, const Report& wrong) {
     Ask ask;
     ask.n = 2;
     ask.max_tokens = 8;
+    ask.steps = true;
     const uint64_t id = client.Submit(ask);
     const Answer whole = client.Wait(id);
     if (whole.code != CYLLM_OK) return w("failed: " + whole.message);
@@ -159,4 +147,4 @@ std::vector<Check> CapabilityChecks() {
   };
 }
 
-}  // namespace cyllm::conformance
+}  // namespace cyllm::engine_check

@@ -1,9 +1,11 @@
+#include <cmath>
 #include <cstddef>
+#include <iterator>
 
-#include "sdk/conformance/checks.h"
-#include "sdk/conformance/client.h"
+#include "worker/engine_check/checks.h"
+#include "worker/engine_check/client.h"
 
-namespace cyllm::conformance {
+namespace cyllm::engine_check {
 
 namespace {
 
@@ -29,20 +31,6 @@ void MustSurvive(Client& client, const Ask& ask, const std::string& what, const 
   if (client.Run({}).code != CYLLM_OK) wrong(what + ": broke the requests after it");
 }
 
-void With(const Subject& s, const Report& wrong, void (*f)(Client&, const Report&)) {
-  Client client(s.api, s.config);
-  if (client.created()) f(client, wrong);
-  client.Destroy();
-  for (const std::string& fault : client.faults()) wrong(fault);
-}
-
-uint64_t Capabilities(const Subject& s, Client& client) {
-  cyllm_description d{};
-  d.size = sizeof d;
-  s.api->describe(client.engine(), &d);
-  return d.capabilities;
-}
-
 void Chats(const Subject& s, const Report& wrong) {
   With(s, wrong, [](Client& client, const Report& w) {
     MustAnswer(client, {}, "a chat", w);
@@ -61,23 +49,21 @@ void Chats(const Subject& s, const Report& wrong) {
 }
 
 void OtherKinds(const Subject& s, const Report& wrong) {
-  Client client(s.api, s.config);
-  if (!client.created()) return wrong("create failed");
-  const uint64_t can = Capabilities(s, client);
-  const auto ask = [&](uint32_t kind, uint64_t capability, const char* what) {
-    Ask a;
-    a.kind = kind;
-    a.messages.clear();
-    a.prompt = "Once upon a time";
-    if (can & capability) return MustAnswer(client, a, what, wrong);
-    if (client.Run(a).refused == CYLLM_OK) wrong(std::string(what) + ": taken without the capability");
-  };
-  ask(CYLLM_KIND_TEXT, CYLLM_CAP_TEXT, "text");
-  if (!(can & CYLLM_CAP_EMBED)) ask(CYLLM_KIND_EMBED, CYLLM_CAP_EMBED, "embed");
-  if (!(can & CYLLM_CAP_RERANK)) ask(CYLLM_KIND_RERANK, CYLLM_CAP_RERANK, "rerank");
-  ask(77, 0, "an unknown kind");
-  client.Destroy();
-  for (const std::string& fault : client.faults()) wrong(fault);
+  With(s, wrong, [&](Client& client, const Report& w) {
+    const uint64_t can = client.capabilities();
+    const auto ask = [&](uint32_t kind, uint64_t capability, const char* what) {
+      Ask a;
+      a.kind = kind;
+      a.messages.clear();
+      a.prompt = "Once upon a time";
+      if (can & capability) return MustAnswer(client, a, what, w);
+      if (client.Run(a).refused == CYLLM_OK) w(std::string(what) + ": taken without the capability");
+    };
+    ask(CYLLM_KIND_TEXT, CYLLM_CAP_TEXT, "text");
+    if (!(can & CYLLM_CAP_EMBED)) ask(CYLLM_KIND_EMBED, CYLLM_CAP_EMBED, "embed");
+    if (!(can & CYLLM_CAP_RERANK)) ask(CYLLM_KIND_RERANK, CYLLM_CAP_RERANK, "rerank");
+    ask(77, 0, "an unknown kind");
+  });
 }
 
 void Choices(const Subject& s, const Report& wrong) {
@@ -110,23 +96,21 @@ void StopStrings(const Subject& s, const Report& wrong) {
 }
 
 void Logprobs(const Subject& s, const Report& wrong) {
-  Client client(s.api, s.config);
-  if (!client.created()) return wrong("create failed");
-  if (Capabilities(s, client) & CYLLM_CAP_LOGPROBS) {
+  Where(s, wrong, CYLLM_CAP_LOGPROBS, [](Client& client, const Report& w) {
     Ask ask;
     ask.logprobs = true;
-    MustAnswer(client, ask, "logprobs", wrong);
-  }
-  client.Destroy();
-  for (const std::string& fault : client.faults()) wrong(fault);
+    MustAnswer(client, ask, "logprobs", w);
+  });
 }
 
 void OlderAndNewerHosts(const Subject& s, const Report& wrong) {
   With(s, wrong, [](Client& client, const Report& w) {
-    Ask older;
-    older.request_size = offsetof(cyllm_request, resume);
-    older.sampling_size = offsetof(cyllm_sampling, stop_token_ids);
-    MustAnswer(client, older, "an older host's request", w);
+    for (const size_t size : {offsetof(cyllm_request, suffix), offsetof(cyllm_request, resume)}) {
+      Ask older;
+      older.request_size = size;
+      older.sampling_size = offsetof(cyllm_sampling, stop_token_ids);
+      MustAnswer(client, older, "an older host's request", w);
+    }
     Ask newer;
     newer.request_size += 256;
     newer.sampling_size += 256;
@@ -135,7 +119,7 @@ void OlderAndNewerHosts(const Subject& s, const Report& wrong) {
 }
 
 void GarbageMessages(const Subject& s, const Report& wrong) {
-  With(s, wrong, [](Client& client, const Report& w) {
+  Where(s, wrong, CYLLM_CAP_CHAT, [](Client& client, const Report& w) {
     const std::vector<std::string> garbage = {
         "",
         "{",
@@ -164,6 +148,46 @@ void GarbageMessages(const Subject& s, const Report& wrong) {
   });
 }
 
+void AbsurdNumbers(const Subject& s, const Report& wrong) {
+  using Bend = std::function<void(cyllm_request&, cyllm_sampling&)>;
+  static const cyllm_logit_bias kBias[] = {{-5, 1}, {2'000'000'000, 1}, {1, std::nanf("")}};
+  static const int32_t kTokens[] = {-1, INT32_MAX, INT32_MIN};
+  const std::pair<const char*, Bend> bends[] = {
+      {"temperature -1", [](cyllm_request&, cyllm_sampling& p) { p.temperature = -1; }},
+      {"an infinite temperature", [](cyllm_request&, cyllm_sampling& p) { p.temperature = HUGE_VAL; }},
+      {"top_p 7", [](cyllm_request&, cyllm_sampling& p) { p.temperature = 1, p.top_p = 7; }},
+      {"top_p -7", [](cyllm_request&, cyllm_sampling& p) { p.temperature = 1, p.top_p = -7; }},
+      {"min_p 7", [](cyllm_request&, cyllm_sampling& p) { p.temperature = 1, p.min_p = 7; }},
+      {"top_k of 2 billion",
+       [](cyllm_request&, cyllm_sampling& p) { p.temperature = 1, p.top_k = INT32_MAX; }},
+      {"penalties of 1e300",
+       [](cyllm_request&, cyllm_sampling& p) { p.repetition_penalty = p.presence_penalty = 1e300; }},
+      {"4 billion logprobs",
+       [](cyllm_request&, cyllm_sampling& p) { p.logprobs = 1, p.top_logprobs = UINT32_MAX; }},
+      {"4 billion tokens at least", [](cyllm_request&, cyllm_sampling& p) { p.min_tokens = UINT32_MAX; }},
+      {"a bias of tokens that there are not",
+       [](cyllm_request&, cyllm_sampling& p) { p.logit_bias = kBias, p.n_logit_bias = std::size(kBias); }},
+      {"stop tokens that there are not",
+       [](cyllm_request&, cyllm_sampling& p) {
+         p.stop_token_ids = kTokens, p.n_stop_token_ids = std::size(kTokens);
+       }},
+      {"a prompt of tokens that there are not",
+       [](cyllm_request& r, cyllm_sampling&) {
+         r.kind = CYLLM_KIND_TOKENS, r.prompt_tokens = kTokens, r.n_prompt_tokens = std::size(kTokens);
+       }},
+      {"no prompt tokens", [](cyllm_request& r, cyllm_sampling&) { r.kind = CYLLM_KIND_TOKENS; }},
+      {"a priority far off", [](cyllm_request& r, cyllm_sampling&) { r.priority = INT32_MIN; }},
+      {"4 billion credits", [](cyllm_request& r, cyllm_sampling&) { r.credit = UINT32_MAX; }},
+  };
+  With(s, wrong, [&](Client& client, const Report& w) {
+    for (const auto& [what, bend] : bends) {
+      Ask ask;
+      ask.bend = bend;
+      MustSurvive(client, ask, what, w);
+    }
+  });
+}
+
 }  // namespace
 
 std::vector<Check> AnswerChecks() {
@@ -175,7 +199,8 @@ std::vector<Check> AnswerChecks() {
       {"logprobs", Logprobs},
       {"older and newer hosts", OlderAndNewerHosts},
       {"garbage as messages", GarbageMessages},
+      {"absurd numbers", AbsurdNumbers},
   };
 }
 
-}  // namespace cyllm::conformance
+}  // namespace cyllm::engine_check

@@ -1,9 +1,12 @@
 #include <cstddef>
+#include <filesystem>
+#include <fstream>
 
-#include "sdk/conformance/checks.h"
-#include "sdk/conformance/client.h"
+#include "worker/engine_check/checks.h"
+#include "worker/engine_check/client.h"
+#include "worker/engine_check/held.h"
 
-namespace cyllm::conformance {
+namespace cyllm::engine_check {
 
 namespace {
 
@@ -35,18 +38,6 @@ const cyllm_callbacks& Deaf() {
   static const cyllm_callbacks callbacks = {sizeof callbacks, nullptr,
                                             [](void*, const cyllm_event*, size_t) {}};
   return callbacks;
-}
-
-void TableIsComplete(const Subject& s, const Report& wrong) {
-  const cyllm_engine_api& api = *s.api;
-  if (api.size < sizeof api) return wrong("the table is too small");
-  if (api.abi_major != CYLLM_ENGINE_ABI_MAJOR || api.abi_minor > CYLLM_ENGINE_ABI_MINOR)
-    wrong("the table's ABI version does not suit");
-  if (!api.name || !*api.name) wrong("no name");
-  if (!api.version) wrong("no version");
-  if (!api.create || !api.describe || !api.submit || !api.cancel || !api.credit || !api.stats || !api.drain ||
-      !api.destroy)
-    wrong("a function is missing");
 }
 
 void GarbageConfigIsRefused(const Subject& s, const Report& wrong) {
@@ -82,6 +73,63 @@ void SmallErrorIsRespected(const Subject& s, const Report& wrong) {
   if (!error.intact()) wrong("wrote past an older host's error");
 }
 
+// What the configuration names is not there, is empty, is something else, breaks off.
+void FailedLoadsGiveReasons(const Subject& s, const Report& wrong) {
+  const std::string path = s.model;
+  if (path.empty()) return wrong.skip("no model file was given");
+  const std::filesystem::path folder = s.scratch;
+  std::string head(64 * 1024, '\0');
+  std::ifstream(path).read(head.data(), static_cast<std::streamsize>(head.size()));
+  const std::pair<const char*, std::string> files[] = {
+      {"empty", ""}, {"text", "this is no model\n"}, {"zeros", std::string(5000, '\0')}, {"cut short", head}};
+  for (const auto& [name, bytes] : files) std::ofstream(folder / name) << bytes;
+  for (const char* name : {"not there", "empty", "text", "zeros", "cut short"}) {
+    std::string config = s.config;
+    for (size_t at; (at = config.find(path)) != std::string::npos;)
+      config.replace(at, path.size(), (folder / name).string());
+    cyllm_error error{};
+    error.size = sizeof error;
+    if (cyllm_engine* engine = s.api->create(sdk::Str(config), &Deaf(), nullptr, nullptr, &error)) {
+      wrong(std::string("loaded a model file that is ") + name);
+      s.api->destroy(engine);
+    } else if (error.code == CYLLM_OK || error.message[0] == 0) {
+      wrong(std::string("no reason for a model file that is ") + name);
+    }
+  }
+}
+
+// Threads, files and memory are what they were.
+void FailedLoadsLeakNothing(const Subject& s, const Report& wrong) {
+  const int rounds = s.quick ? 100 : 400;
+  const auto fail = [&](int times) {
+    for (int i = 0; i < times; ++i) {
+      for (const std::string_view config : {"{", R"({"model":7})"}) {
+        cyllm_error error{};
+        error.size = sizeof error;
+        if (cyllm_engine* engine = s.api->create(sdk::Str(config), &Deaf(), nullptr, nullptr, &error))
+          s.api->destroy(engine);
+      }
+    }
+  };
+  fail(rounds);
+  const Held before = HeldNow();
+  fail(rounds);
+  const Held after = HeldNow();
+  TellGrowth(before, after, size_t{32} * 2 * static_cast<size_t>(rounds), wrong);
+}
+
+void DestroyGivesBack(const Subject& s, const Report& wrong) {
+  const auto once = [&] {
+    Client client(s);
+    if (client.created() && client.Run({}).code != CYLLM_OK) wrong("failed");
+  };
+  once();
+  once();
+  const Held before = HeldNow();
+  for (int i = 0; i < 2; ++i) once();
+  TellGrowth(before, HeldNow(), size_t{2} << 20, wrong);
+}
+
 void LoadCanBeStopped(const Subject& s, const Report& wrong) {
   struct Seen {
     int calls = 0;
@@ -104,7 +152,7 @@ void LoadCanBeStopped(const Subject& s, const Report& wrong) {
 }
 
 void DescriptionFitsAnySize(const Subject& s, const Report& wrong) {
-  Client client(s.api, s.config);
+  Client client(s);
   if (!client.created()) return wrong("create failed");
   for (const size_t size : {offsetof(cyllm_description, max_model_len), sizeof(cyllm_description),
                             sizeof(cyllm_description) + 128}) {
@@ -121,7 +169,7 @@ void DescriptionFitsAnySize(const Subject& s, const Report& wrong) {
 }
 
 void StatsFitAnySize(const Subject& s, const Report& wrong) {
-  Client client(s.api, s.config);
+  Client client(s);
   if (!client.created()) return wrong("create failed");
   for (const size_t size :
        {offsetof(cyllm_stats, kv_cells_used), sizeof(cyllm_stats), sizeof(cyllm_stats) + 128}) {
@@ -134,7 +182,7 @@ void StatsFitAnySize(const Subject& s, const Report& wrong) {
 }
 
 void SeveralEnginesLiveTogether(const Subject& s, const Report& wrong) {
-  Client a(s.api, s.config), b(s.api, s.config);
+  Client a(s), b(s);
   if (!a.created() || !b.created()) return wrong("create failed");
   if (a.Run({}).code != CYLLM_OK) wrong("the first failed");
   a.Destroy();
@@ -145,14 +193,16 @@ void SeveralEnginesLiveTogether(const Subject& s, const Report& wrong) {
 
 std::vector<Check> CreateChecks() {
   return {
-      {"the table is complete", TableIsComplete},
       {"garbage as configuration is refused", GarbageConfigIsRefused},
       {"an older host's error is respected", SmallErrorIsRespected},
+      {"failed loads give reasons", FailedLoadsGiveReasons},
+      {"failed loads leak nothing", FailedLoadsLeakNothing},
       {"a load can be stopped", LoadCanBeStopped},
+      {"destroy gives everything back", DestroyGivesBack},
       {"descriptions of any size", DescriptionFitsAnySize},
       {"stats of any size", StatsFitAnySize},
       {"several engines live together", SeveralEnginesLiveTogether},
   };
 }
 
-}  // namespace cyllm::conformance
+}  // namespace cyllm::engine_check
