@@ -14,7 +14,7 @@ from support.process import BINARY, http, run, wait_until
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", "README.zh.md", "DEVELOPMENT_LITE.md"]
 API = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs/api").glob("*.md"))
-OTHERS = ["ARCHITECTURE.md", "CHANGELOG.md", "docs/configuration.md", "docs/routing.md", "docs/clients.md", "docs/engines.md"]
+OTHERS = ["ARCHITECTURE.md", "CHANGELOG.md", "docs/configuration.md", "docs/routing.md", "docs/clients.md", "docs/engines.md", "docs/write-an-engine.md"]
 
 
 def blocks(document: str, language: str) -> list[str]:
