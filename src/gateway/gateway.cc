@@ -203,11 +203,13 @@ struct Gateway::Impl {
            policy.tokens.Allows(TokenOf(request.Header("Authorization"), request.Header("X-Api-Key")));
   }
 
-  // What the caller says of its place: the worker it would like, and whom to stay with (else: its key).
+  // What the caller says of its place: the worker it would like, and whom to stay with: what the header says,
+  // else what the body says, else its key.
   static void PutRouting(const HttpRequest& request, RequestFacts& facts) {
     constexpr size_t kLongest = 256;
     facts.worker_hint = std::string(request.Header("x-cy-worker").substr(0, kLongest));
     std::string_view key = request.Header("x-cy-affinity");
+    if (key.empty() && facts.affinity != 0) return;
     if (key.empty()) key = TokenOf(request.Header("Authorization"), request.Header("X-Api-Key"));
     facts.affinity = key.empty() ? 0 : Hash64(key);
   }

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "inference/fake_service.h"
+#include "inference/prefix_hash.h"
 
 namespace cyllm {
 namespace {
@@ -467,6 +468,21 @@ TEST_F(GatewayTest, AliasesFallbackAndLimits) {
   const json::value models = BodyOf(Ask(Get("/v1/models")));
   EXPECT_EQ(models.at("data").at(0).at("id"), "gpt");
   EXPECT_EQ(models.at("data").at(0).at("root"), "org/m");
+}
+
+TEST_F(GatewayTest, WhomToStayWithHeaderThenBodyThenKey) {
+  Start({Answer()}, [](GatewayOptions& o) { o.api_tokens = {"k"}; });
+  const auto ask = [&](const char* path, const std::string& fields, const std::string& headers) {
+    Ask(Post(path, R"({"messages":[{"role":"user","content":"x"}],"max_tokens":1)" + fields + "}",
+             "Authorization: Bearer k\r\n" + headers));
+    return service_->seen().back().request.facts.affinity;
+  };
+  const char* kChatPath = "/v1/chat/completions";
+  EXPECT_EQ(ask(kChatPath, "", ""), Hash64("k"));
+  EXPECT_EQ(ask(kChatPath, R"(,"user":"u")", ""), Hash64("u"));
+  EXPECT_EQ(ask(kChatPath, R"(,"user":"u")", "x-cy-affinity: h\r\n"), Hash64("h"));
+  EXPECT_EQ(ask("/v1/messages", R"(,"metadata":{"user_id":"u"})", ""), Hash64("u"));
+  EXPECT_EQ(ask("/v1/messages", R"(,"metadata":"u")", ""), Hash64("k"));
 }
 
 TEST_F(GatewayTest, ReloadTakesOverWithoutDroppingAStream) {

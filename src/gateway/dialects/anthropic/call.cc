@@ -87,6 +87,8 @@ Result<dialect::Call> Parse(std::string_view body, bool count_only) {
   facts.kind = Kind::kChat;
   facts.needs = kCapChat;
   facts.model = call.model = dialect::ReadModel(fields);
+  if (const json::value* metadata = fields.Find("metadata"); metadata && metadata->is_object())
+    facts.affinity = dialect::AffinityOf(dialect::TextOf(metadata->get_object(), "user_id"));
   if (count_only) {
     facts.max_tokens = 0;
   } else {

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "inference/prefix_hash.h"
+
 namespace cyllm::dialect {
 
 namespace json = boost::json;
@@ -134,6 +136,14 @@ std::string ReadModel(Fields& fields) {
   std::string model = fields.String("model").value_or("");
   if (model.size() > 512) fields.Fail("model", "is too long");
   return model.empty() ? "default" : model;
+}
+
+uint64_t AffinityOf(std::string_view text) { return text.empty() ? 0 : Hash64(text); }
+
+uint64_t ReadAffinity(const json::object& object) {
+  for (const std::string_view name : {"prompt_cache_key", "safety_identifier", "user"})
+    if (const uint64_t affinity = AffinityOf(TextOf(object, name))) return affinity;
+  return 0;
 }
 
 Status Wrong(std::string_view param, std::string_view what) {

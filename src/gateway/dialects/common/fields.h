@@ -48,6 +48,12 @@ std::string_view TextOf(const boost::json::object& object, std::string_view key)
 // The field `model`; "default" when absent.
 std::string ReadModel(Fields& fields);
 
+// RequestFacts::affinity by what OpenAI's bodies say of the caller: prompt_cache_key, safety_identifier or
+// user, the first that is there. 0: none. Hints only: what is no text is no mistake.
+uint64_t ReadAffinity(const boost::json::object& object);
+// Of one such text; 0 when it is empty.
+uint64_t AffinityOf(std::string_view text);
+
 // INVALID_ARGUMENT: "'param' what."
 Status Wrong(std::string_view param, std::string_view what);
 

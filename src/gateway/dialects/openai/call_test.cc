@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "gateway/dialects/openai/openai.h"
+#include "inference/prefix_hash.h"
 
 namespace cyllm::openai {
 namespace {
@@ -135,6 +136,22 @@ TEST(ChatTest, NoJsonNoObject) {
     EXPECT_EQ(call.error().code, Code::kInvalidArgument);
   }
   EXPECT_FALSE(ParseChat(std::string(100'000, '['), {}));
+}
+
+TEST(ChatTest, WhomToStayWith) {
+  const auto affinity = [](const std::string& fields) { return Chat(fields)->requests.at(0).facts.affinity; };
+  const uint64_t alice = Hash64("alice");
+  EXPECT_EQ(affinity(""), 0u);
+  EXPECT_EQ(affinity(R"("user":"")"), 0u);
+  EXPECT_EQ(affinity(R"("user":7,"safety_identifier":null)"), 0u);
+  EXPECT_EQ(affinity(R"("user":"alice")"), alice);
+  EXPECT_EQ(affinity(R"("user":"bob","safety_identifier":"alice")"), alice);
+  EXPECT_EQ(affinity(R"("user":"bob","safety_identifier":"bob","prompt_cache_key":"alice")"), alice);
+  // Only the field counts, not what prompts say.
+  EXPECT_EQ(affinity(R"("metadata":{"user":"alice"},"stop":["\"user\":\"alice\""])"), 0u);
+  for (const Request& request : ParseCompletion(R"({"prompt":["a","b"],"user":"alice"})", {})->requests)
+    EXPECT_EQ(request.facts.affinity, alice);
+  EXPECT_EQ(ParseEmbeddings(R"({"input":"a","user":"alice"})", {})->requests.at(0).facts.affinity, alice);
 }
 
 TEST(ChatTest, ToolsAreANeed) {

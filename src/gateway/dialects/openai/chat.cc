@@ -69,6 +69,7 @@ Result<dialect::Call> ParseChat(std::string_view body, const dialect::Limits& li
   facts.kind = Kind::kChat;
   facts.needs = kCapChat;
   ReadCommon(fields, limits, call, shape, facts, parts.sampling);
+  facts.affinity = dialect::ReadAffinity(*object);
   facts.max_tokens = ReadMaxTokens(fields, "max_completion_tokens");
   const std::optional<uint32_t> old_name = ReadMaxTokens(fields, "max_tokens");
   if (!facts.max_tokens) facts.max_tokens = old_name;

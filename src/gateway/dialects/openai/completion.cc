@@ -72,6 +72,7 @@ Result<dialect::Call> ParseCompletion(std::string_view body, const dialect::Limi
   RequestFacts facts;
   PayloadParts parts;
   ReadCommon(fields, limits, call, shape, facts, parts.sampling);
+  facts.affinity = dialect::ReadAffinity(*object);
   facts.max_tokens = ReadMaxTokens(fields, "max_tokens").value_or(kDefaultTokens);
   parts.echo = shape.echo = fields.Bool("echo").value_or(false);
   if (auto suffix = fields.String("suffix"); suffix && !suffix->empty()) {

@@ -113,6 +113,7 @@ Result<dialect::Call> ParseEmbeddings(std::string_view body, const dialect::Limi
   facts.kind = Kind::kEmbed;
   facts.needs = kCapEmbed;
   facts.model = call.model = dialect::ReadModel(fields);
+  facts.affinity = dialect::ReadAffinity(*object);
   parts.inputs = ReadInputs(fields, limits.max_inputs);
   parts.dimensions = static_cast<uint32_t>(fields.Integer("dimensions", 1, 1 << 20).value_or(0));
   const std::string format = fields.String("encoding_format").value_or("float");

@@ -109,6 +109,7 @@ Result<dialect::Call> ParseRerank(std::string_view body, const dialect::Limits& 
   facts.kind = Kind::kRerank;
   facts.needs = kCapRerank;
   facts.model = shape.model = call.model = dialect::ReadModel(fields);
+  facts.affinity = dialect::ReadAffinity(*object);
   auto query = fields.String("query");
   if (!query) fields.Fail("query", "is required");
   shape.bare = fields.Has("texts");

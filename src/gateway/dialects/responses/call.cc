@@ -102,6 +102,7 @@ Result<dialect::Call> ParseBody(std::string_view body, bool count_only) {
   facts.kind = Kind::kChat;
   facts.needs = kCapChat;
   facts.model = shape.model = call.model = dialect::ReadModel(fields);
+  facts.affinity = dialect::ReadAffinity(*object);
   RefuseMemory(fields);
   call.stream = !count_only && fields.Bool("stream").value_or(false);
   if (const auto max = fields.Integer("max_output_tokens", 1, kMaxTokens))
