@@ -9,8 +9,8 @@ import pytest
 from openai import OpenAI
 
 from support import legacy
+from support.gate import Gates
 from support.process import Process, http, wait_until
-
 
 
 @pytest.fixture
@@ -54,6 +54,13 @@ def legacy_client():
     yield connect
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def gates():
+    gates = Gates()
+    yield gates
+    gates.close()
 
 
 def registry(**models: dict) -> str:

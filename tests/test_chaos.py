@@ -111,13 +111,6 @@ def files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-@pytest.fixture
-def gates():
-    gates = Gates()
-    yield gates
-    gates.close()
-
-
 def test_no_token_is_lost_whatever_dies(start, gates):
     fleet = Fleet(start, gates)
     rng, done = random.Random(SEED), {}

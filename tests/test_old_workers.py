@@ -162,3 +162,59 @@ def test_old_and_new_workers_side_by_side(serve_legacy, worker, coordinator, leg
         answer = text(m for m in client.stream(f"call {n}") if LOADING not in m.chunk)
         assert answer.strip() == f"call {n}"
     assert 0 < len(old.servicer.requests) < 6
+
+
+class Deaf(Worker):
+    """Answers Health while `hears`; else lets it wait."""
+
+    def __init__(self, script):
+        super().__init__(script)
+        self.hears = threading.Event()
+        self.hears.set()
+        self.asked, self.missed = 0, 0
+
+    def Health(self, request, context):  # noqa: N802
+        self.asked += 1
+        if not self.hears.is_set():
+            self.missed += 1
+            while context.is_active() and not self.hears.wait(0.05):
+                pass
+        return super().Health(request, context)
+
+
+def test_a_missed_health_call_stops_no_new_request(serve_legacy, coordinator, legacy_client):
+    old = serve_legacy(Deaf(words))
+    front = coordinator(old.address)
+    client, peer = legacy_client(front.address("coordinator")), old.servicer
+    assert text(client.stream("a")) == "a "
+    peer.hears.clear()
+    wait_until(lambda: peer.missed == 1, what="a Health call")
+    peer.asked = 0
+    assert text(client.stream("b")) == "b "
+    wait_until(lambda: peer.missed == 2, what="another one")  # the first was given up
+    peer.hears.set()
+    assert text(client.stream("c")) == "c "
+    wait_until(lambda: peer.asked > 2, what="the polls to go on")
+    assert "not reachable" not in front.log
+
+
+def test_an_old_worker_that_only_streams_is_not_given_up(serve_legacy, coordinator, legacy_client):
+    more = threading.Event()
+
+    def script(request, context):
+        while not more.wait(0.1):
+            yield "x"
+
+    old = serve_legacy(Deaf(script))
+    front = coordinator(old.address)
+    client, peer = legacy_client(front.address("coordinator")), old.servicer
+    stream = client.stream("a")
+    seen = [next(stream)]
+    peer.hears.clear()
+    while peer.missed < 4:  # two would be the end of a silent one
+        seen.append(next(stream))
+    assert "not reachable" not in front.log
+    more.set()
+    assert set(text(seen) + text(stream)) == {"x"}
+    front.wait_log("not reachable", limit=20)  # silent now
+    peer.hears.set()

@@ -155,6 +155,16 @@ def test_every_answer_says_why_it_is_where_it_is(chain):
     c.gateway.wait_log("policy=prefix_aware")
 
 
+def test_errors_say_it_too(chain):
+    c = chain(registry(default={"load_fails": True}))
+    body = {"model": "default", "messages": user("x")}
+    name = listed(c)[c.workers[0].address("worker")]["name"]
+    failed = http.post(c.url + "/v1/chat/completions", json=body)
+    assert failed.status_code == 503 and route(failed)["worker"] == name and route(failed)["attempts"] == "1"
+    missing = http.post(c.url + "/v1/chat/completions", json=body | {"model": "missing"})
+    assert missing.status_code >= 400 and route(missing)["worker"] == "-" and route(missing)["attempts"] == "0"
+
+
 def test_requests_wait_while_every_worker_is_full(chain):
     """A worker takes so many; the others wait their turn at the coordinator, and nobody is refused."""
     c = chain(registry(default={"itl_ms": 5, "max_running": 2}))

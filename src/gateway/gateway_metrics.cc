@@ -21,6 +21,7 @@ void GatewayMetrics::Count(std::string_view path, const CallOutcome& outcome, Cl
   prompt_tokens_.Increment(outcome.totals.prompt_tokens);
   completion_tokens_.Increment(outcome.totals.completion_tokens);
   if (outcome.end.code == Code::kCancelled) hangups_.Increment();
+  if (outcome.route.resumed() > 0) resumed_.Increment();
   if (outcome.ttft_s >= 0) ttft_.Observe(outcome.ttft_s);
 }
 

@@ -28,6 +28,8 @@ class GatewayMetrics {
   prometheus::Counter& prompt_tokens_ =
       Counter("gateway_prompt_tokens_total", "Prompt tokens of answered requests");
   prometheus::Counter& completion_tokens_ = Counter("gateway_completion_tokens_total", "Tokens sent");
+  prometheus::Counter& resumed_ =
+      Counter("gateway_resumed_answers_total", "Answers that more than one worker gave");
   prometheus::Counter& hangups_ = Counter("gateway_client_hangups_total", "Requests whose client left early");
   prometheus::Histogram& ttft_ =
       LatencyHistogram("gateway_ttft_seconds", "From the request to its first token");

@@ -143,7 +143,7 @@ Task<> InferenceCall::RunStream(dialect::Writer& writer) {
       }
       break;  // ended well without a word
     }
-    std::erase_if(events, [](const Event& e) { return std::holds_alternative<Progress>(e); });
+    std::erase_if(events, IsNote);
     accepted = !events.empty();
   }
 

@@ -18,10 +18,14 @@ std::string Plain(std::string_view text) {
 
 void RouteNote::See(const Batch& events) {
   for (const Event& event : events) {
-    if (const auto* accepted = std::get_if<Accepted>(&event); accepted && !known_) {
-      known_ = true;
+    if (const auto* accepted = std::get_if<Accepted>(&event); accepted && !accepted_) {
+      known_ = accepted_ = true;
       worker_ = accepted->worker;
       route_ = accepted->route;
+    } else if (const auto* tried = std::get_if<Tried>(&event); tried && !accepted_) {
+      known_ = true;
+      worker_ = tried->worker;
+      route_ = tried->route;
     } else if (const auto* finished = std::get_if<Finished>(&event)) {
       resumed_ = std::max(resumed_, finished->resumed);
     }

@@ -1,4 +1,4 @@
-// The x-cy-route header: which worker answers, and why it.
+// The x-cy-route header: which worker answers, and why it; of an error, which was asked last.
 #pragma once
 
 #include <string>
@@ -18,7 +18,7 @@ class RouteNote {
   uint32_t resumed() const { return resumed_; }
 
  private:
-  bool known_ = false;
+  bool known_ = false, accepted_ = false;
   std::string worker_;
   RouteReceipt route_;
   uint32_t resumed_ = 0;

@@ -18,6 +18,16 @@ TEST(RouteNote, IsTheFirstRequestsAndKnowsHowOftenItMoved) {
   EXPECT_NE(note.Text().find("resumed=3"), std::string::npos);
 }
 
+TEST(RouteNote, OfAFailureItIsTheLastTry) {
+  RouteNote note;
+  note.See({Tried{"", {"", 0, 3.2, 0}}});
+  EXPECT_EQ(note.Text(), "worker=-; policy=-; prefix_hit=0.00; queue_ms=3; attempts=0; resumed=0");
+  note.See({Tried{"w2", {"least_load", 0, 0, 3}}});
+  EXPECT_EQ(note.Text(), "worker=w2; policy=least_load; prefix_hit=0.00; queue_ms=0; attempts=3; resumed=0");
+  note.See({Accepted{1, 0, "w1", "d", true, {"random", 0, 0, 1}}, Tried{"w3", {}}});
+  EXPECT_EQ(note.Text(), "worker=w1; policy=random; prefix_hit=0.00; queue_ms=0; attempts=1; resumed=0");
+}
+
 TEST(RouteNote, APeersWordsMakeNoHeaderOfTheirOwn) {
   RouteNote note;
   note.See({Accepted{1, 0, "a\r\nSet-Cookie: x;y"}});

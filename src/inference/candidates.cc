@@ -6,14 +6,24 @@
 namespace cyllm {
 namespace {
 
-// Better ones first; only the best class that has somebody is asked.
-enum Class : uint8_t { kHinted, kGood, kAvoided, kSuspect, kClasses };
+// Better ones first; only the best class that has somebody is asked. Tight: its context looks too short for
+// the request, by an estimate that may be wrong: the engine, which counts, decides.
+enum Class : uint8_t { kHinted, kGood, kTight, kAvoided, kSuspect, kClasses };
+
+// Tokens of context that the request is expected to need.
+uint64_t ExpectedLength(const RequestFacts& facts) {
+  uint64_t answered = 0;
+  for (const ChoiceResume& choice : facts.resume.choices)
+    answered = std::max<uint64_t>(answered, choice.token_ids.size());
+  return facts.prompt_tokens_estimate + std::max<uint64_t>(facts.max_tokens.value_or(1), answered + 1);
+}
 
 bool Named(const std::string& name, const Fleet::Backend& backend, const Snapshot& snapshot) {
   return name == backend.name || (!snapshot.name.empty() && name == snapshot.name);
 }
 
-Class ClassOf(const RequestFacts& facts, Fleet::Backend& backend, const Snapshot& snapshot, TimePoint now) {
+Class ClassOf(const RequestFacts& facts, Fleet::Backend& backend, const Snapshot& snapshot,
+              uint32_t context_length, TimePoint now) {
   if (backend.suspect.load(std::memory_order_relaxed)) {
     MutexLock lock(backend.mutex);
     if (backend.breaker.state(now) == Breaker::State::kOpen) return kSuspect;
@@ -22,19 +32,25 @@ Class ClassOf(const RequestFacts& facts, Fleet::Backend& backend, const Snapshot
   for (const std::string& name : facts.avoid_workers)
     if (Named(name, backend, snapshot)) return kAvoided;
   if (!facts.worker_hint.empty() && Named(facts.worker_hint, backend, snapshot)) return kHinted;
+  if (context_length > 0 && ExpectedLength(facts) > context_length) return kTight;
   return kGood;
 }
 
 struct Search {
   const RequestFacts& facts;
-  std::span<const uint32_t> tried;
+  const Tries& tries;
   TimePoint now;
   std::vector<WorkerView> of[kClasses];
-  bool anybody = false, listed = false, known = false, able = false, full = false;
+  bool anybody = false, listed = false, known = false, able = false, full = false, adapter = true,
+       returning = false;
   uint32_t missing = 0;
 
   void Look(uint32_t index, Fleet::Backend& backend, const Snapshot& snapshot, const Load& load) {
-    if (!snapshot.ready || backend.draining.load(std::memory_order_relaxed)) return;
+    if (backend.draining.load(std::memory_order_relaxed)) return;
+    if (!snapshot.ready) {
+      returning |= backend.back_by.load(std::memory_order_relaxed) > now.time_since_epoch().count();
+      return;
+    }
     anybody = true;
     const ModelInfo* model = nullptr;
     if (!snapshot.models.empty()) {
@@ -44,14 +60,17 @@ struct Search {
     known = true;
     if (!Able(model)) return;
     able = true;
-    if (std::ranges::find(tried, backend.slot) != tried.end()) return;
+    const uint32_t context_length = model ? model->max_model_len : 0;
+    if (context_length > 0 && context_length <= tries.too_short) return;
+    if (std::ranges::find(tries.slots, backend.slot) != tries.slots.end()) return;
     if (backend.full_until.load(std::memory_order_relaxed) > now.time_since_epoch().count()) {
       full = true;
       return;
     }
     const uint32_t ours = backend.inflight.load(std::memory_order_relaxed);
-    of[ClassOf(facts, backend, snapshot, now)].push_back(
-        {index, backend.slot, backend.id, std::max(ours, load.running + load.waiting), load.max_running});
+    of[ClassOf(facts, backend, snapshot, context_length, now)].push_back(
+        {index, backend.slot, backend.id, std::max(ours, load.running + load.waiting), load.max_running,
+         context_length});
   }
 
   // Null: an old peer that does not list its models.
@@ -63,8 +82,19 @@ struct Search {
       missing |= facts.needs & ~model->capabilities;
       return false;
     }
+    if (!HasAdapter(*model)) {
+      adapter = false;
+      return false;
+    }
     if (!resume.choices.empty() && !(model->capabilities & kCapResume)) return false;
     return resume.digest.empty() || model->digest.empty() || model->digest == resume.digest;
+  }
+
+  // One that does not name its adapters may have any.
+  bool HasAdapter(const ModelInfo& model) const {
+    if (facts.adapter.empty()) return true;
+    if (model.capabilities != 0 && !(model.capabilities & kCapLora)) return false;
+    return model.adapters.empty() || std::ranges::binary_search(model.adapters, facts.adapter);
   }
 
   Status Refusal() const {
@@ -75,15 +105,18 @@ struct Search {
     if (!able && missing != 0)
       return MakeStatus(Code::kUnimplemented, "the model's engine cannot do what the request needs",
                         "unsupported", missing & kCapTools ? "tools" : "");
+    if (!able && !adapter)
+      return MakeStatus(Code::kNotFound, "no worker has this adapter of the model", "adapter_not_found",
+                        "adapter");
     return Unavailable("no worker can take the request now", "no_worker");
   }
 };
 
 }  // namespace
 
-Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts,
-                          std::span<const uint32_t> tried, TimePoint now) {
-  Search search{facts, tried, now, {}};
+Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts, const Tries& tries,
+                          TimePoint now) {
+  Search search{facts, tries, now, {}};
   const auto look = [&](uint32_t index) {
     const Fleet::Row& row = table.rows[index];
     Fleet::Backend& backend = *row.backend;
@@ -109,6 +142,7 @@ Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts,
     return found;
   }
   found.all_full = search.full;
+  found.returning = !search.known && search.returning;
   if (!search.anybody) {  // nobody has the model, but somebody may be there
     for (const Fleet::Row& row : table.rows)
       search.anybody |= row.snapshot->ready && !row.backend->draining.load(std::memory_order_relaxed) &&

@@ -33,6 +33,14 @@ struct Accepted {
   bool operator==(const Accepted&) const = default;
 };
 
+// The last event of a request that fails before Accepted: how far it came. Resume hands it on where the
+// client has no Accepted.
+struct Tried {
+  std::string worker;  // asked last; empty: none was
+  RouteReceipt route;
+  bool operator==(const Tried&) const = default;
+};
+
 // May come before Accepted: the request is waiting.
 struct Progress {
   enum class Phase : uint8_t { kQueued = 0, kLoading = 1 };
@@ -111,8 +119,14 @@ struct Finished {
   bool operator==(const Finished&) const = default;
 };
 
-using Event = std::variant<Accepted, Progress, TextDelta, ReasoningDelta, ToolCallDelta, Finished, Values>;
+using Event =
+    std::variant<Accepted, Progress, TextDelta, ReasoningDelta, ToolCallDelta, Finished, Values, Tried>;
 using Batch = std::vector<Event>;
+
+// What the client's answer is not made of.
+inline bool IsNote(const Event& event) {
+  return std::holds_alternative<Progress>(event) || std::holds_alternative<Tried>(event);
+}
 
 // What costs credit.
 inline bool IsDelta(const Event& event) {

@@ -75,6 +75,8 @@ void Fleet::Refresh(const InferenceService* service) {
   backend.capacity = snapshot.load.max_running;
   backend.steps = snapshot.load.steps;
   if (relieved && backend.full_until.exchange(0) != 0) queue_.WakeAll();
+  if (row->snapshot->ready && !snapshot.ready && snapshot.models.empty())  // gone, not merely unwell
+    backend.back_by = (Clock::now() + options_.return_patience).time_since_epoch().count();
   snapshot.load = row->snapshot->load;
   if (snapshot == *row->snapshot) return;  // only the load has changed: the table stays
   auto fresh = std::make_shared<const Snapshot>(std::move(snapshot));
@@ -90,9 +92,10 @@ EventStream Fleet::Infer(Request request, Context context) {
 }
 
 void Fleet::Check(TimePoint now) {
-  for (const Row& row : table()->rows) {
+  const std::shared_ptr<const Table> table = this->table();
+  for (const Row& row : table->rows) {
     Backend& backend = *row.backend;
-    if (options_.picker) {
+    if (options_.picker && table->rows.size() > 1) {  // alone, it is picked without; it keeps its news
       MutexLock lock(backend.mutex);
       const PrefixChanges changes = backend.service->PrefixesSince(backend.prefix_cursor);
       if (!changes.empty()) options_.picker->Report(backend.slot, changes);
@@ -123,25 +126,39 @@ void Fleet::Check(TimePoint now) {
   }
 }
 
+namespace {
+
+// Which of two states of a model says more about the fleet: ready, loading, available, failed.
+int Rank(ModelState state) {
+  switch (state) {
+    case ModelState::kReady:
+      return 3;
+    case ModelState::kLoading:
+      return 2;
+    case ModelState::kAvailable:
+      return 1;
+    case ModelState::kFailed:
+      return 0;
+  }
+  return 0;
+}
+
+// As the one of the better state; the longest context and the adapters of all.
+void MergeModel(ModelInfo& into, const ModelInfo& other) {
+  const uint32_t longest = std::max(into.max_model_len, other.max_model_len);
+  std::vector<std::string> adapters;
+  std::ranges::set_union(into.adapters, other.adapters, std::back_inserter(adapters));
+  if (Rank(other.state) > Rank(into.state)) into = other;
+  into.max_model_len = longest;
+  into.adapters = std::move(adapters);
+}
+
+}  // namespace
+
 Snapshot Fleet::Describe() const {
-  // Which of two states of a model says more about the fleet: ready, loading, available, failed.
-  const auto rank = [](ModelState state) {
-    switch (state) {
-      case ModelState::kReady:
-        return 3;
-      case ModelState::kLoading:
-        return 2;
-      case ModelState::kAvailable:
-        return 1;
-      case ModelState::kFailed:
-        return 0;
-    }
-    return 0;
-  };
   Snapshot fleet;
-  std::map<std::string, const ModelInfo*> models;
+  std::map<std::string, ModelInfo> models;
   std::map<std::string, int> reasons;  // without names: they are addresses, and clients read this
-  std::vector<std::shared_ptr<const Snapshot>> alive;
   for (const Row& row : table()->rows) {
     const Backend& backend = *row.backend;
     std::shared_ptr<const Snapshot> snapshot = row.snapshot;
@@ -156,13 +173,12 @@ Snapshot Fleet::Describe() const {
         backend.live ? snapshot->load.running + snapshot->load.waiting : backend.reported.load();
     fleet.load.max_running += backend.live ? snapshot->load.max_running : backend.capacity.load();
     for (const ModelInfo& model : snapshot->models) {
-      const auto [it, is_new] = models.try_emplace(model.id, &model);
-      if (!is_new && rank(model.state) > rank(it->second->state)) it->second = &model;
+      const auto [it, is_new] = models.try_emplace(model.id, model);
+      if (!is_new) MergeModel(it->second, model);
     }
-    alive.push_back(std::move(snapshot));
   }
   fleet.load.waiting = static_cast<uint32_t>(queue_.waiting());
-  for (const auto& [id, model] : models) fleet.models.push_back(*model);
+  for (auto& [id, model] : models) fleet.models.push_back(std::move(model));
   if (fleet.ready) return fleet;
   for (const auto& [reason, count] : reasons)
     fleet.not_ready_reasons.push_back(count == 1 ? reason

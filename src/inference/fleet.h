@@ -29,6 +29,7 @@ struct WorkerView {
   uint64_t id = 0;        // hash of the name: the same in every replica
   uint32_t load = 0;      // requests running or waiting there: as reported, or ours where that is more
   uint32_t capacity = 0;  // run together; 0: not known
+  uint32_t context = 0;   // tokens; 0: not known
 };
 
 struct Decision {
@@ -54,8 +55,9 @@ struct FleetOptions {
   uint32_t max_attempts = 3;       // per request, before its first delta
   BreakerOptions breaker;
   WaitQueueOptions queue;
-  Millis engine_stall{60'000};  // requests run, and the engine's steps stand still: it hangs
-  Millis lost_silence{5'000};   // streams of a backend that is gone, without an event: they are lost
+  Millis engine_stall{60'000};    // requests run, and the engine's steps stand still: it hangs
+  Millis lost_silence{5'000};     // streams of a backend that is gone, without an event: they are lost
+  Millis return_patience{5'000};  // a backend that is lost may be back so soon: who needs it, waits
 };
 
 class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet> {
@@ -72,6 +74,7 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
     std::atomic<uint64_t> steps{0};
     std::atomic<bool> draining{false};
     std::atomic<int64_t> full_until{0};  // it said `overloaded`: Clock ticks
+    std::atomic<int64_t> back_by{0};     // it was lost and may be back until then: Clock ticks
     std::atomic<uint64_t> served{0}, failed{0};
     StreamGroup streams;
     Mutex mutex;
@@ -128,11 +131,19 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
 struct Candidates {
   std::vector<WorkerView> views;  // of the best class that is not empty
   bool all_full = false;          // none, but some that suit are overloaded now
+  bool returning = false;         // none that has the model, but one was lost that may be back soon
   Status refusal;                 // with none at all: what the client is told
 };
 
-// `tried`: slots where this request has failed already.
-Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts,
-                          std::span<const uint32_t> tried, TimePoint now);
+// What the request has met so far.
+struct Tries {
+  std::vector<uint32_t> slots;  // where it has failed already
+  uint32_t too_short = 0;       // a context of so many tokens did not hold it
+};
+
+// A worker whose context looks too short by RequestFacts' estimate is asked after the others, never left out:
+// only an engine that counted and said so (Tries::too_short) excludes it and those with no more.
+Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts, const Tries& tries,
+                          TimePoint now);
 
 }  // namespace cyllm

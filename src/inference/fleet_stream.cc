@@ -34,6 +34,11 @@ Task<NextResult> FleetStream::Next(TimePoint wake_at) {
   while (true) {
     if (!inner_ && !ended_ && (!ticket_ || fleet_->queue_.TakeTurn(ticket_))) Start();
     if (ended_) {
+      if (std::exchange(tell_tried_, false)) {
+        result.what = NextResult::What::kEvents;
+        result.events.push_back(HowFar());
+        co_return result;
+      }
       result.end = end_;
       co_return result;
     }
@@ -63,6 +68,7 @@ Task<NextResult> FleetStream::Next(TimePoint wake_at) {
     NextResult next = co_await inner_->Next(wake_at);
     if (next.what == NextResult::What::kEvents) {
       Note(next.events);
+      if (next.events.empty()) continue;
       co_return next;
     }
     if (next.what == NextResult::What::kEnd) {
@@ -90,21 +96,25 @@ void FleetStream::Start() {
   const bool must_wait =
       !ticket_ && request_.facts.resume.epoch == 0 && !picked_ && !fleet_->queue_.empty(request_.facts.model);
   if (must_wait) return Park();
-  Candidates found = FindCandidates(*table, request_.facts, tried_, now);
+  Candidates found = FindCandidates(*table, request_.facts, tries_, now);
   if (found.views.empty()) {
-    if (found.all_full) return Park();
+    if (found.all_full || found.returning) return Park();
     return End(end_.ok() ? found.refusal : end_);  // else: what the last one that was tried said
   }
   Decision decision{0, "first", 0};
   const uint64_t turn = fleet_->turn_.fetch_add(1, std::memory_order_relaxed);
   if (fleet_->options_.picker) decision = fleet_->options_.picker->Pick(request_.facts, found.views, turn);
-  Submit(table->rows[found.views[decision.chosen].index], decision);
+  const WorkerView& view = found.views[decision.chosen];
+  Submit(table->rows[view.index], view, decision);
 }
 
-void FleetStream::Submit(const Fleet::Row& row, const Decision& decision) {
+void FleetStream::Submit(const Fleet::Row& row, const WorkerView& view, const Decision& decision) {
   backend_ = row.backend;
   picked_ = true;
-  tried_.push_back(backend_->slot);
+  context_length_ = view.context;
+  worker_ = row.snapshot->name;
+  further_.reset();
+  tries_.slots.push_back(backend_->slot);
   if (ticket_) queued_ = std::chrono::duration_cast<Millis>(Clock::now() - ticket_->since);
   receipt_ = {decision.policy, decision.prefix_hit, static_cast<double>(queued_.count()),
               receipt_.attempts + 1};
@@ -124,7 +134,9 @@ void FleetStream::Submit(const Fleet::Row& row, const Decision& decision) {
 void FleetStream::Note(Batch& events) {
   backend_->streams.Progress(Clock::now());
   for (Event& event : events) {
+    if (auto* tried = std::get_if<Tried>(&event)) further_ = std::move(*tried);
     if (auto* accepted = std::get_if<Accepted>(&event)) {
+      accepted_ = true;
       LeaveQueue();
       // Of the fleet that is nearest to the engine; the others only hand it on.
       if (accepted->route.attempts == 0) accepted->route = receipt_;
@@ -133,6 +145,14 @@ void FleetStream::Note(Batch& events) {
     finished_ += finished;
     delivered_ |= finished || IsDelta(event);
   }
+  // Told with this fleet's end: another attempt may come first.
+  std::erase_if(events, [](const Event& e) { return std::holds_alternative<Tried>(e); });
+}
+
+// Names are those of workers: what picks by no policy stands in front of other fleets.
+Tried FleetStream::HowFar() const {
+  if (further_) return *further_;
+  return {fleet_->options_.picker ? worker_ : std::string(), receipt_};
 }
 
 void FleetStream::LeaveBackend(Verdict verdict) {
@@ -162,6 +182,10 @@ void FleetStream::LeaveQueue() {
 void FleetStream::End(Status status) {
   ended_ = true;
   end_ = std::move(status);
+  tell_tried_ = !accepted_ && !end_.ok();
+  if (ticket_)
+    receipt_.queue_ms =
+        static_cast<double>(std::chrono::duration_cast<Millis>(Clock::now() - ticket_->since).count());
   LeaveQueue();
 }
 
@@ -171,13 +195,20 @@ void FleetStream::Ended(Status why) {
   if (finished_ >= request_.facts.choices) why = Status::Ok();
   LeaveBackend(Judge(why, delivered_));
   end_ = std::move(why);
-  if (end_.ok() || delivered_ || !end_.retryable || Clock::now() >= context_.deadline) return End(end_);
+  if (end_.ok() || delivered_ || Clock::now() >= context_.deadline) return End(end_);
+  if (end_.reason == "context_length_exceeded" && context_length_ > 0) {
+    // Where there is a longer context, it may fit. With none, this error is what the client is told.
+    tries_.too_short = std::max(tries_.too_short, context_length_);
+    --receipt_.attempts;
+    return;
+  }
+  if (!end_.retryable) return End(end_);
   if (end_.reason == "overloaded" && backend->inflight + backend->reported > 0) {
     // A normal answer: elsewhere, or when something has ended there.
     backend->full_until =
         (Clock::now() + std::clamp(end_.retry_after, kFullMin, kFullMax)).time_since_epoch().count();
     Refusals().Increment();
-    tried_.pop_back();
+    tries_.slots.pop_back();
     --receipt_.attempts;
     if (ticket_) fleet_->queue_.GiveTurnBack(ticket_);
     return;

@@ -17,13 +17,14 @@ class FleetStream final : public EventSource {
  private:
   void Start();
   void Park();
-  void Submit(const Fleet::Row& row, const Decision& decision);
+  void Submit(const Fleet::Row& row, const WorkerView& view, const Decision& decision);
   // The attempt is over; `why` OK: its answer is complete. Decides whether there is another one.
   void Ended(Status why);
   void LeaveBackend(Verdict verdict);
   void LeaveQueue();
   void End(Status status);
   void Note(Batch& events);
+  Tried HowFar() const;
 
   const std::shared_ptr<Fleet> fleet_;
   const Request request_;
@@ -32,12 +33,15 @@ class FleetStream final : public EventSource {
   std::shared_ptr<Fleet::Backend> backend_;  // with inner_
   std::shared_ptr<StreamGroup::Member> member_;
   std::shared_ptr<WaitQueue::Ticket> ticket_;
-  std::vector<uint32_t> tried_;  // slots
+  Tries tries_;
   RouteReceipt receipt_;
+  std::string worker_;            // asked last
+  uint32_t context_length_ = 0;   // of its model
+  std::optional<Tried> further_;  // what a fleet behind this one says
   Millis queued_{0};
   uint32_t finished_ = 0;  // choices
   bool probe_ = false, delivered_ = false, ended_ = false, woken_ = false, told_queued_ = false;
-  bool picked_ = false;
+  bool picked_ = false, accepted_ = false, tell_tried_ = false;
   Status end_;
 };
 

@@ -35,7 +35,7 @@ struct FleetTest : testing::Test {
     return out;
   }
   IoPool pool{1};
-  std::shared_ptr<Fleet> fleet = Fleet::Make({.max_attempts = 3});
+  std::shared_ptr<Fleet> fleet = Fleet::Make({.max_attempts = 3, .return_patience = Millis(0)});
 };
 
 TEST_F(FleetTest, WhatFailsBeforeItsFirstTokenIsTriedElsewhere) {
@@ -176,6 +176,156 @@ TEST_F(FleetTest, OnlyWhoCanDoItIsACandidate) {
   EXPECT_EQ(found().views.size(), 1u);
   facts.resume.digest = "other";
   EXPECT_EQ(found().refusal.reason, "no_worker");
+}
+
+TEST_F(FleetTest, AnAdapterIsAskedForWhereItIs) {
+  Snapshot with = Serving("m"), without = Serving("m"), unable = Serving("m");
+  with.models[0].adapters = {"a", "b"};
+  with.models[0].capabilities = without.models[0].capabilities = kCapChat | kCapLora;
+  without.models[0].adapters = {"c"};
+  unable.models[0].capabilities = kCapChat;
+  for (const Snapshot* snapshot : {&with, &without, &unable}) {
+    auto fake = std::make_shared<FakeService>();
+    fake->SetSnapshot(*snapshot);
+    fleet->Add(std::to_string(fleet->table()->rows.size()), fake);
+  }
+  RequestFacts facts;
+  facts.model = "m";
+  const auto found = [&] { return FindCandidates(*fleet->table(), facts, {}, Clock::now()); };
+  EXPECT_EQ(found().views.size(), 3u);
+  facts.adapter = "b";
+  ASSERT_EQ(found().views.size(), 1u);
+  EXPECT_EQ(found().views[0].index, 0u);
+  facts.adapter = "d";
+  EXPECT_EQ(found().refusal.reason, "adapter_not_found");
+  EXPECT_EQ(found().refusal.param, "adapter");
+  EXPECT_EQ(fleet->Describe().models.at(0).adapters, (std::vector<std::string>{"a", "b", "c"}));
+}
+
+// A worker with so many tokens of context that answers with its name, or that the prompt is too long.
+std::shared_ptr<FakeService> Holding(uint32_t context, bool fits) {
+  const Status too_long = InvalidArgument("too long", "messages", "context_length_exceeded");
+  auto fake =
+      Backend(fits ? Script{TextAnswer({std::to_string(context)}), Status::Ok()} : Script{{}, too_long});
+  Snapshot snapshot = Serving("m");
+  snapshot.models[0].max_model_len = context;
+  fake->SetSnapshot(snapshot);
+  return fake;
+}
+
+TEST_F(FleetTest, AContextThatLooksTooShortIsAskedLastAndNeverRefused) {
+  fleet->Add("short", Holding(1'000, true));
+  fleet->Add("long", Holding(4'000, true));
+  fleet->Add("unknown", Holding(0, true));
+  RequestFacts facts;
+  facts.model = "m";
+  const auto views = [&](uint32_t prompt, std::optional<uint32_t> max_tokens) {
+    facts.prompt_tokens_estimate = prompt;
+    facts.max_tokens = max_tokens;
+    std::vector<uint32_t> indices;
+    for (const WorkerView& view : FindCandidates(*fleet->table(), facts, {}, Clock::now()).views)
+      indices.push_back(view.index);
+    return indices;
+  };
+  using Indices = std::vector<uint32_t>;
+  EXPECT_EQ(views(900, {}), (Indices{0, 1, 2}));
+  EXPECT_EQ(views(900, 100), (Indices{0, 1, 2}));
+  EXPECT_EQ(views(900, 101), (Indices{1, 2}));
+  EXPECT_EQ(views(1'000, {}), (Indices{1, 2}));
+  EXPECT_EQ(views(9'000, {}), (Indices{2}));
+  facts.resume.choices = {{std::vector<int32_t>(200), {}}};  // what was said before is to be held too
+  fleet->Remove(fleet->table()->rows[2].backend->service.get());
+  EXPECT_EQ(views(9'000, {}), (Indices{}));  // no resuming here
+  facts.resume = {};
+  EXPECT_EQ(views(9'000, {}), (Indices{0, 1}));  // an estimate refuses nobody
+}
+
+TEST_F(FleetTest, WhatAContextDoesNotHoldGoesToALongerOne) {
+  std::vector<std::shared_ptr<FakeService>> fakes;
+  for (const auto& [context, fits] : {std::pair{1'000u, false},
+                                      {1'000u, false},
+                                      {2'000u, false},
+                                      {500u, false},
+                                      {3'000u, false},
+                                      {2'500u, false},
+                                      {9'000u, true}}) {
+    fakes.push_back(Holding(context, fits));
+    fleet->Add(std::to_string(fakes.size()), fakes.back());
+  }
+  const Collected got = Run();
+  EXPECT_EQ(got.Text(), "9000");  // more refusals than attempts: they are no failures
+  EXPECT_EQ(fakes[0]->seen().size(), 1u);
+  EXPECT_TRUE(fakes[1]->seen().empty());  // no longer than the first
+  EXPECT_TRUE(fakes[3]->seen().empty());
+  EXPECT_TRUE(fakes[5]->seen().empty());
+  fleet->Remove(fakes.back().get());
+  EXPECT_EQ(Run().end.reason, "context_length_exceeded");
+  EXPECT_EQ(fleet->Describe().models.at(0).max_model_len, 3'000u);
+}
+
+TEST_F(FleetTest, AFailureTellsHowFarItCame) {
+  struct First : Picker {
+    Decision Pick(const RequestFacts&, std::span<const WorkerView>, uint64_t) override {
+      return {0, "table", 0.5f};
+    }
+  };
+  fleet = Fleet::Make({.picker = std::make_shared<First>(), .max_attempts = 2});
+  EXPECT_EQ(std::get<Tried>(Run().events.at(0)), Tried{});
+  Snapshot named = Serving("m");
+  for (const char* name : {"w1", "w2"}) {
+    auto fake = std::make_shared<FakeService>(std::vector<Script>{{{}, kLost}});
+    named.name = name;
+    fake->SetSnapshot(named);
+    fleet->Add(name, fake);
+  }
+  const Collected got = Run();
+  EXPECT_EQ(got.end, kLost);
+  ASSERT_EQ(got.events.size(), 1u);
+  EXPECT_EQ(std::get<Tried>(got.events[0]), (Tried{"w2", {"table", 0.5f, 0, 2}}));
+  // In front of it: what is behind knows more.
+  auto front = Fleet::Make({.max_attempts = 1});
+  front->Add("c", fleet, true);
+  std::swap(front, fleet);
+  EXPECT_EQ(std::get<Tried>(Run().events.at(0)).worker, "w2");
+}
+
+TEST_F(FleetTest, WhoIsLostMayBeBackSoon) {
+  fleet = Fleet::Make({.return_patience = Millis(60'000)});
+  auto fake = Backend({TextAnswer({"back"}), Status::Ok()});
+  fleet->Add("1", fake);
+  EXPECT_EQ(Run("other").end.code, Code::kNotFound);  // who is there, is not waited for
+  fake->SetSnapshot({});
+  fleet->Refresh(fake.get());
+  Request request;
+  request.facts.model = "m";
+  request.payload = Payload::Of({});
+  Context context;
+  context.home = pool.At(0);
+  std::vector<EventStream> waiting;
+  for (int i = 0; i < 3; ++i) waiting.push_back(fleet->Infer(request, context));
+  for (const EventStream& stream : waiting) {
+    pool.RunBlocking([](EventSource& s) -> Task<> {
+      EXPECT_TRUE(std::holds_alternative<Progress>((co_await s.Next(kNever)).events.at(0)));
+      EXPECT_EQ((co_await s.Next(kPoll)).what, NextResult::What::kTimeout);
+    }(*stream));
+  }
+  fake->SetSnapshot(Serving("m"));
+  fleet->Refresh(fake.get());
+  for (const EventStream& stream : waiting) {
+    Collected got;
+    pool.RunBlocking(Collect(*stream, got));
+    EXPECT_EQ(got.Text(), "back");
+  }
+  // Not for ever, and not where it goes on purpose.
+  const auto found = [&](TimePoint now) {
+    return FindCandidates(*fleet->table(), request.facts, {}, now).returning;
+  };
+  fake->SetSnapshot({});
+  fleet->Refresh(fake.get());
+  EXPECT_TRUE(found(Clock::now()));
+  EXPECT_FALSE(found(Clock::now() + Millis(60'001)));
+  fleet->table()->rows[0].backend->draining = true;
+  EXPECT_FALSE(found(Clock::now()));
 }
 
 TEST_F(FleetTest, TheRouteIsTold) {

@@ -22,6 +22,10 @@ namespace pb = cy::llm;
 
 constexpr Millis kLegacyPoll{2'000};  // between Health calls to an old peer: short calls, no pings
 constexpr Millis kUnaryDeadline{5'000};
+// Of a Health call to an old peer that has answered before: with the poll, silence is noticed within 5 s.
+constexpr Millis kHealthDeadline{1'450};
+constexpr uint32_t kMissedCalls = 2;  // in a row, while no stream moves: it is gone
+constexpr Millis kAskAgain{100};
 constexpr size_t kPeerPrefixes = 16'384;  // changes kept until routing takes them
 
 std::shared_ptr<grpc::Channel> MakeChannel(const RemoteOptions& options) {
@@ -145,18 +149,30 @@ struct RemoteService::Impl : std::enable_shared_from_this<RemoteService::Impl> {
   }
 
   // An old peer: asked for its health and models now and then, until it does not answer. True if it ever did.
+  // One call that fails says little: its handler threads may all be at streams. It is asked again at once,
+  // and is there as long as a stream of it moves.
   Task<bool> RunLegacy() {
     bool worked = false;
+    uint32_t missed = 0;
     while (!closing()) {
       auto health = std::make_shared<Unary<pb::WorkerHealthRequest, pb::WorkerHealthResponse>>(home);
-      Prepare(health->context, options.internal_token, Clock::now() + kUnaryDeadline);
+      const TimePoint asked = Clock::now();
+      Prepare(health->context, options.internal_token, asked + (worked ? kHealthDeadline : kUnaryDeadline));
       stub->async()->Health(&health->context, &health->request, &health->reply,
                             [health](grpc::Status status) {
                               health->status = std::move(status);
                               health->done.Notify();
                             });
       co_await health->done.Wait();
-      if (!health->status.ok()) co_return worked;
+      if (!health->status.ok()) {
+        const bool moves = *legacy_progress >= asked.time_since_epoch().count();
+        missed = moves ? 0 : missed + 1;
+        if (!worked || missed >= kMissedCalls) co_return worked;
+        const TimePoint again = Clock::now() + kAskAgain;
+        while (!closing() && Clock::now() < again) co_await changed.Wait(again);
+        continue;
+      }
+      missed = 0;
       auto list = std::make_shared<Unary<pb::ControlMessage, pb::ControlMessage>>(home);
       list->request.set_command("list_models");
       Prepare(list->context, options.internal_token, Clock::now() + kUnaryDeadline);
@@ -170,6 +186,7 @@ struct RemoteService::Impl : std::enable_shared_from_this<RemoteService::Impl> {
       bool news = false;
       {
         MutexLock lock(mutex);
+        if (!list->status.ok()) snapshot.models = legacy_snapshot.models;
         news = legacy_snapshot != snapshot;
         legacy_snapshot = std::move(snapshot);
       }
@@ -202,7 +219,7 @@ struct RemoteService::Impl : std::enable_shared_from_this<RemoteService::Impl> {
         ModelInfo model;
         model.id = text.substr(from, comma - from);
         model.engine = "legacy";
-        model.capabilities = kCapChat | kCapText;
+        model.capabilities = kCapChat | kCapText | kCapLora;
         snapshot.models.push_back(std::move(model));
       }
       from = comma + 1;
@@ -256,6 +273,8 @@ struct RemoteService::Impl : std::enable_shared_from_this<RemoteService::Impl> {
   bool closed CY_GUARDED_BY(mutex) = false;
   std::shared_ptr<Session> session CY_GUARDED_BY(mutex);
   Snapshot legacy_snapshot CY_GUARDED_BY(mutex);
+  // When a stream of an old peer last said something: Clock ticks.
+  const std::shared_ptr<std::atomic<int64_t>> legacy_progress = std::make_shared<std::atomic<int64_t>>(0);
   std::function<void()> on_change CY_GUARDED_BY(mutex);
 };
 
@@ -310,7 +329,8 @@ EventStream RemoteService::Infer(Request request, Context context) {
   if (state == RemoteState::kSession && session)
     return session->Infer(std::move(request), std::move(context));
   if (state == RemoteState::kLegacy) {
-    return CallStreamPredict(impl_->channel, impl_->options.internal_token, request, context);
+    return CallStreamPredict(impl_->channel, impl_->options.internal_token, request, context,
+                             impl_->legacy_progress);
   }
   return EndedStream(Unavailable("the server is not reachable", "not_connected"));
 }

@@ -131,6 +131,7 @@ class ResumeStream final : public EventSource {
                                        [](const Event& e) { return std::holds_alternative<Accepted>(e); });
     if (accepted != events.end()) status = TakeAccepted(std::get<Accepted>(*accepted));
     std::erase_if(events, [&](const Event& e) {
+      if (std::holds_alternative<Tried>(e)) return told_;
       return std::holds_alternative<Accepted>(e) && (!status.ok() || std::exchange(told_, true));
     });
     if (!status.ok()) {
@@ -191,7 +192,7 @@ class ResumeStream final : public EventSource {
 
   bool MayGoOn(const Status& end) const {
     const bool lost = end.retryable || end.code == Code::kDataLoss;
-    if (!told_ && lost_at_ == kNever) return end.reason == "connection_lost";
+    if (!told_ && lost_at_ == kNever) return end.reason == "connection_lost" || end.reason == "not_connected";
     if (!lost) return false;
     if (!delivered_.anything()) return true;
     if (digest_.empty()) return false;

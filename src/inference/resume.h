@@ -3,12 +3,12 @@
 // coordinator. The client sees one stream: one Accepted, no token twice, none missing, usage counted once.
 //
 // What is resumed: after Accepted, an end that says `retryable`, or a stream that ends well without all its
-// Finished; before Accepted, a lost connection. The same request is submitted again with the token ids and
-// offsets that were delivered, a new epoch and the worker to avoid. If tokens were delivered, only a worker
-// with an equal digest may go on, and only where the first one said `resumable`; else the client gets the
-// error. What must be the same in every attempt, and is computed once, is fixed here: seed and prefix hashes.
-// Attempts without progress are bounded in number and time; a request that takes down every worker it
-// meets is given up after `max_losses` of them.
+// Finished; before Accepted, a connection that is lost or not there. The same request is submitted again with
+// the token ids and offsets that were delivered, a new epoch and the worker to avoid. If tokens were
+// delivered, only a worker with an equal digest may go on, and only where the first one said `resumable`;
+// else the client gets the error. What must be the same in every attempt, and is computed once, is fixed
+// here: seed and prefix hashes. Attempts without progress are bounded in number and time; a request that
+// takes down every worker it meets is given up after `max_losses` of them.
 #pragma once
 
 #include <functional>

@@ -62,6 +62,7 @@ struct ModelInfo {
   int64_t created = 0;                        // unix seconds
   std::string digest;                         // equal digests may resume each other's requests
   std::string alias_of;                       // not empty: another name of that id (`default`)
+  std::vector<std::string> adapters;          // names of its LoRA adapters, as far as they are known; sorted
   bool operator==(const ModelInfo&) const = default;
 };
 

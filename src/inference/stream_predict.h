@@ -4,6 +4,7 @@
 #include <ai_service.grpc.pb.h>
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -19,9 +20,10 @@ grpc::ServerBidiReactor<cy::llm::StreamPredictRequest, cy::llm::StreamPredictRes
     grpc::CallbackServerContext* context, std::shared_ptr<InferenceService> service, IoPool& pool,
     Scope& scope, size_t max_prompt_chars);
 
-// Runs `request` on an old peer.
+// Runs `request` on an old peer. `progress`, if given: set to the Clock's ticks at each message that comes.
 EventStream CallStreamPredict(const std::shared_ptr<grpc::Channel>& channel,
                               const std::string& internal_token, const Request& request,
-                              const Context& context);
+                              const Context& context,
+                              std::shared_ptr<std::atomic<int64_t>> progress = nullptr);
 
 }  // namespace cyllm

@@ -18,10 +18,11 @@ class PredictClientCall final : public grpc::ClientBidiReactor<StreamPredictRequ
                                 public std::enable_shared_from_this<PredictClientCall> {
  public:
   PredictClientCall(const std::shared_ptr<grpc::Channel>& channel, uint32_t prompt_tokens,
-                    std::string request_id)
+                    std::string request_id, std::shared_ptr<std::atomic<int64_t>> progress)
       : stub_(cy::llm::AiInference::NewStub(channel)),
         reader_(prompt_tokens),
-        request_id_(std::move(request_id)) {}
+        request_id_(std::move(request_id)),
+        progress_(std::move(progress)) {}
 
   void Start(const std::string& token, TimePoint deadline, StreamPredictRequest request,
              std::shared_ptr<EventPipe> pipe) {
@@ -42,6 +43,7 @@ class PredictClientCall final : public grpc::ClientBidiReactor<StreamPredictRequ
 
   void OnReadDone(bool ok) override {
     if (!ok) return RemoveHold();
+    if (progress_) *progress_ = Clock::now().time_since_epoch().count();
     Batch events;
     const Status refused = reader_.Read(response_, &events);
     int64_t deltas = 0;
@@ -100,6 +102,7 @@ class PredictClientCall final : public grpc::ClientBidiReactor<StreamPredictRequ
   StreamPredictResponse response_;
   legacy::ResponseReader reader_;
   const std::string request_id_;
+  const std::shared_ptr<std::atomic<int64_t>> progress_;  // may be null
   std::shared_ptr<EventPipe> pipe_;
   std::shared_ptr<PredictClientCall> self_;
   Mutex mutex_;
@@ -126,12 +129,12 @@ class CallListener final : public PipeListener {
 
 EventStream CallStreamPredict(const std::shared_ptr<grpc::Channel>& channel,
                               const std::string& internal_token, const Request& request,
-                              const Context& context) {
+                              const Context& context, std::shared_ptr<std::atomic<int64_t>> progress) {
   StreamPredictRequest message;
   if (Status status = legacy::PutRequest(request, context, &message); !status.ok())
     return EndedStream(status);
-  auto call =
-      std::make_shared<PredictClientCall>(channel, request.facts.prompt_tokens_estimate, context.request_id);
+  auto call = std::make_shared<PredictClientCall>(channel, request.facts.prompt_tokens_estimate,
+                                                  context.request_id, std::move(progress));
   auto [pipe, stream] = EventPipe::Make(context.home, std::make_shared<CallListener>(call));
   call->Start(internal_token, context.deadline, std::move(message), std::move(pipe));
   return std::move(stream);

@@ -39,11 +39,20 @@ TokenLogprob Get(const pb::TokenLogprob& in, bool nested = false) {
   return logprob;
 }
 
+void PutRoute(const RouteReceipt& route, pb::RouteReceipt* out) {
+  out->set_policy(route.policy);
+  out->set_prefix_hit(route.prefix_hit);
+  out->set_queue_ms(route.queue_ms);
+  out->set_attempts(route.attempts);
+}
+
+RouteReceipt GetRoute(const pb::RouteReceipt& in) {
+  return {in.policy(), in.prefix_hit(), in.queue_ms(), in.attempts()};
+}
+
 Accepted GetAccepted(const pb::Accepted& in) {
-  const pb::RouteReceipt& route = in.route();
-  return {in.prompt_tokens(), in.cached_tokens(),
-          in.worker(),        in.digest(),
-          in.resumable(),     {route.policy(), route.prefix_hit(), route.queue_ms(), route.attempts()}};
+  return {in.prompt_tokens(), in.cached_tokens(), in.worker(),
+          in.digest(),        in.resumable(),     GetRoute(in.route())};
 }
 
 // A number from the wire as one of our enums with `count` values.
@@ -214,11 +223,11 @@ void Put(const Event& event, pb::Event* out) {
       to->set_worker(e.worker);
       to->set_digest(e.digest);
       to->set_resumable(e.resumable);
-      if (e.route == RouteReceipt{}) return;
-      to->mutable_route()->set_policy(e.route.policy);
-      to->mutable_route()->set_prefix_hit(e.route.prefix_hit);
-      to->mutable_route()->set_queue_ms(e.route.queue_ms);
-      to->mutable_route()->set_attempts(e.route.attempts);
+      if (e.route != RouteReceipt{}) PutRoute(e.route, to->mutable_route());
+    }
+    void operator()(const Tried& e) const {
+      out->mutable_tried()->set_worker(e.worker);
+      PutRoute(e.route, out->mutable_tried()->mutable_route());
     }
     void operator()(const Progress& e) const {
       out->mutable_progress()->set_phase(static_cast<pb::Progress::Phase>(e.phase));
@@ -308,6 +317,8 @@ Event Get(const pb::Event& in) {
     case pb::Event::kProgress:
       return Progress{EnumOf<Progress::Phase>(in.progress().phase(), 2), in.progress().fraction(),
                       in.progress().detail()};
+    case pb::Event::kTried:
+      return Tried{in.tried().worker(), GetRoute(in.tried().route())};
     case pb::Event::kValues:
       return Values{in.values().input(), Vector<float, float>(in.values().values())};
     case pb::Event::KIND_NOT_SET:
@@ -341,6 +352,7 @@ void Put(const Snapshot& snapshot, pb::Snapshot* out) {
     to->set_created(model.created);
     to->set_digest(model.digest);
     to->set_alias_of(model.alias_of);
+    to->mutable_adapters()->Add(model.adapters.begin(), model.adapters.end());
   }
   out->mutable_load()->set_running(snapshot.load.running);
   out->mutable_load()->set_waiting(snapshot.load.waiting);
@@ -353,9 +365,15 @@ void Put(const Snapshot& snapshot, pb::Snapshot* out) {
 Snapshot Get(const pb::Snapshot& in) {
   Snapshot snapshot;
   for (const pb::ModelInfo& from : in.models()) {
-    snapshot.models.push_back({from.id(), from.engine(), EnumOf<ModelState>(from.state(), 4),
-                               from.max_model_len(), from.capabilities(), from.created(), from.digest(),
-                               from.alias_of()});
+    snapshot.models.push_back({from.id(),
+                               from.engine(),
+                               EnumOf<ModelState>(from.state(), 4),
+                               from.max_model_len(),
+                               from.capabilities(),
+                               from.created(),
+                               from.digest(),
+                               from.alias_of(),
+                               {from.adapters().begin(), from.adapters().end()}});
   }
   std::sort(snapshot.models.begin(), snapshot.models.end(),
             [](const ModelInfo& a, const ModelInfo& b) { return a.id < b.id; });

@@ -89,6 +89,7 @@ TEST(Wire, EveryEventSurvives) {
       ToolCallDelta{0, 1, "call_1", "f", "{\"a\":", {10}, end},
       Finished{3, FinishReason::kToolCalls, "STOP", {1, 2, 3, 4}, {0.5, 1.5, 2.5}},
       Values{2, {0.5f, -1.f}},
+      Tried{"w", {"least_load", 0.5f, 12.5, 3}},
   };
   for (const Event& event : events) EXPECT_EQ(RoundTrip<cy::llm::Event>(event), event) << event.index();
   EXPECT_TRUE(std::holds_alternative<Progress>(wire::Get(cy::llm::Event{})));
@@ -104,8 +105,8 @@ TEST(Wire, StatusSurvives) {
 
 TEST(Wire, SnapshotSurvives) {
   Snapshot snapshot;
-  snapshot.models = {{"a", "echo", ModelState::kReady, 2048, kCapChat, 1700000000, "d", ""},
-                     {"default", "echo", ModelState::kLoading, 0, 0, 0, "", "a"}};
+  snapshot.models = {{"a", "echo", ModelState::kReady, 2048, kCapChat, 1700000000, "d", "", {"lora"}},
+                     {"default", "echo", ModelState::kLoading, 0, 0, 0, "", "a", {}}};
   snapshot.load = {1, 2, 16};
   snapshot.ready = true;
   snapshot.not_ready_reasons = {"x"};

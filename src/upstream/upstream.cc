@@ -129,6 +129,9 @@ Snapshot Upstream::Describe() const {
     info.max_model_len = model.max_model_len;
     info.capabilities = profile.capabilities;
     info.created = model.created;
+    for (const ServedModel& other : core_->models)
+      if (!other.parent.empty() && other.parent == model.id) info.adapters.push_back(other.id);
+    std::ranges::sort(info.adapters);
     snapshot.models.push_back(std::move(info));
   }
   if (!snapshot.models.empty() && !snapshot.Find("default")) {

@@ -246,8 +246,10 @@ ModelInfo UpstreamSlot::Describe() const {
   info.id = id_;
   info.engine = engine_;
   info.capabilities = upstream_->profile().capabilities;
-  if (const ModelInfo* served = snapshot.Find(model_.empty() ? "default" : model_))
+  if (const ModelInfo* served = snapshot.Find(model_.empty() ? "default" : model_)) {
     info.max_model_len = served->max_model_len;
+    info.adapters = served->adapters;
+  }
   if (!supervisor_) {
     info.state = Usable() ? ModelState::kReady : was_loaded_ ? ModelState::kFailed : ModelState::kLoading;
     return info;

@@ -1,7 +1,11 @@
 #include "coordinator/routing/prefix_index.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <bit>
+#include <new>
+#include <type_traits>
 
 namespace cyllm {
 namespace {
@@ -28,7 +32,18 @@ constexpr uint16_t Narrow(uint32_t slot) { return static_cast<uint16_t>((slot - 
 PrefixIndex::PrefixIndex(Options options)
     : expiry_ticks_(static_cast<uint16_t>(std::clamp<int64_t>(options.expiry / kTick, 1, 0x7fff))),
       sets_(std::bit_floor(std::max(options.max_bytes / sizeof(Set), size_t{1}))),
-      table_(std::make_unique<Set[]>(sets_)) {}
+      table_(Reserve(sets_ * sizeof(Set))) {}
+
+PrefixIndex::~PrefixIndex() { munmap(table_, bytes()); }
+
+// Zeros are empty sets. The kernel gives a page when it is first written: a process that routes nothing by
+// prefixes does not pay for the table.
+PrefixIndex::Set* PrefixIndex::Reserve(size_t bytes) {
+  static_assert(std::is_trivially_destructible_v<Set> && std::atomic<uint64_t>::is_always_lock_free);
+  void* const pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) throw std::bad_alloc();
+  return static_cast<Set*>(pages);
+}
 
 PrefixIndex::Tick PrefixIndex::TickOf(TimePoint now) const {
   return static_cast<Tick>(now.time_since_epoch() / kTick);

@@ -1,15 +1,14 @@
 // Which worker holds which beginnings of prompts, as far as can be told from what was sent there. A hint,
 // never a promise: entries expire, are overwritten, and mean nothing to correctness.
 //
-// A set-associative table of about one cache line per block hash, allocated once: its size is its bound,
-// whatever the traffic. Lock-free: every word is a relaxed atomic, and a torn reading costs a worse pick at
-// most.
+// A set-associative table of about one cache line per block hash, reserved once: its size is its bound,
+// whatever the traffic; what no prompt has touched takes no memory. Lock-free: every word is a relaxed
+// atomic, and a torn reading costs a worse pick at most.
 #pragma once
 
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -31,6 +30,9 @@ class PrefixIndex {
     Millis expiry{600'000};  // after the last time it was sent there
   };
   explicit PrefixIndex(Options options);
+  ~PrefixIndex();
+  PrefixIndex(const PrefixIndex&) = delete;
+  PrefixIndex& operator=(const PrefixIndex&) = delete;
 
   // The workers that hold a beginning of the prompt, deepest first. Thread-safe.
   std::vector<PrefixMatch> Match(std::span<const uint64_t> blocks, TimePoint now) const;
@@ -54,6 +56,7 @@ class PrefixIndex {
     std::array<Entry, kWays> entries;
   };
 
+  static Set* Reserve(size_t bytes);
   Tick TickOf(TimePoint now) const;
   bool Fresh(uint32_t holder, Tick now) const;
   Set& SetOf(uint64_t hash) const { return table_[hash & (sets_ - 1)]; }
@@ -62,7 +65,7 @@ class PrefixIndex {
 
   const uint16_t expiry_ticks_;
   const size_t sets_;  // a power of two
-  const std::unique_ptr<Set[]> table_;
+  Set* const table_;   // pages of zeros until they are written
   std::atomic<uint64_t> sent_{0};
 };
 

@@ -74,6 +74,10 @@ Decision Router::Pick(const RequestFacts& facts, std::span<const WorkerView> wor
           facts.affinity ? PickConsistentHash(workers, facts.affinity) : PickPowerOfTwo(workers, random);
       break;
     case PolicyKind::kPrefixAware: {
+      if (!choosing_.load(std::memory_order_relaxed)) {
+        if (workers.size() == 1) break;
+        choosing_.store(true, std::memory_order_relaxed);
+      }
       const TimePoint now = Clock::now();
       const auto& blocks = facts.prefix_hashes;
       const PrefixPick pick = PickPrefixAware(blocks, workers, index_.Match(blocks, now), random);

@@ -1,6 +1,7 @@
 // The coordinator's Picker: a policy per model, and what prefix-aware routing knows. Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
@@ -33,6 +34,7 @@ class Router : public Picker {
   const RouterOptions options_;
   const uint64_t seed_;
   PrefixIndex index_;
+  std::atomic<bool> choosing_{false};  // there was a choice once: until then, the index is of no use
   struct {
     std::array<prometheus::Counter*, kPolicies> picks{};
     prometheus::Counter& blocks =

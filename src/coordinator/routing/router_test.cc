@@ -1,6 +1,9 @@
 #include "coordinator/routing/router.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
 
 #include "inference/prefix_hash.h"
 
@@ -65,6 +68,31 @@ TEST(Router, WhatAWorkerReportsCounts) {
   EXPECT_EQ(told.prefix_hit, 1);
   router.Report(workers[holder].slot, {{}, facts.prefix_hashes});
   EXPECT_EQ(router.Pick(facts, workers, 0).chosen, home);
+}
+
+// Resident memory of this process.
+size_t Resident() {
+  std::ifstream statm("/proc/self/statm");
+  size_t size = 0, resident = 0;
+  statm >> size >> resident;
+  return resident * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
+TEST(Router, TheIndexTakesNoMemoryBeforeThereIsAChoice) {
+  constexpr size_t kIndex = 128u << 20;
+  const size_t before = Resident();
+  Router router({.prefix_index_bytes = kIndex, .seed = 1});
+  const auto pick = [&](size_t workers) {
+    for (uint64_t i = 0; i < 3'000; ++i) {
+      RequestFacts facts;
+      for (uint64_t b = 0; b < 20; ++b) facts.prefix_hashes.push_back(Mix64(i, b));
+      router.Pick(facts, Workers(workers), i);
+    }
+  };
+  pick(1);
+  EXPECT_LT(Resident(), before + kIndex / 8);
+  pick(2);
+  EXPECT_GT(Resident(), before + kIndex / 2);  // the measure sees it
 }
 
 TEST(Router, ReplicasRankAlike) {
