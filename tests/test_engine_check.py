@@ -1,6 +1,7 @@
-"""`cy-llm engine-check` against the plugins as they are built. That it finds broken ones: src/worker/engine_check."""
+"""`cy-llm engines`, and `cy-llm engine-check` against the plugins as they are built. That it finds broken ones: src/worker/engine_check."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +46,22 @@ def test_llama_cpp_keeps_the_rules_of_every_event(model):
 def test_llama_cpp_passes(model):
     done = run("engine-check", LLAMA_CPP, "--model", model, "--config", SMALL, "--limit", "300", limit=1800)
     assert done.returncode == 0, done.stdout
+
+
+def test_engines_are_listed_unloaded_with_what_stands_against_them(tmp_path):
+    listed = json.loads(run("engines", "--json").stdout)
+    plugins = {p["name"]: p for p in listed["plugins"]}
+    for name in ("echo", "llama_cpp"):
+        assert plugins[name]["runs_here"] and plugins[name]["abi"] == "1.1" and "chat" in plugins[name]["capabilities"]
+    assert {"vllm", "sglang", "ollama"} <= {s["name"] for s in listed["servers"]}
+
+    for name, abi, devices in (("future", 2, ["cpu"]), ("chip", 1, ["ascend"])):
+        (tmp_path / name).mkdir()
+        manifest = {"name": name, "version": "7", "library": ECHO.name, "abi": {"major": abi, "minor": 0},
+                    "capabilities": ["chat"], "devices": devices}  # fmt: skip
+        (tmp_path / name / "manifest.json").write_text(json.dumps(manifest))
+        (tmp_path / name / ECHO.name).write_bytes(ECHO.read_bytes())
+    text = run("engines", "--engine-dir", tmp_path).stdout
+    assert "future, 7 (ABI 2.0): cannot run here: made for ABI 2.0, this program offers 1.1\n" in text
+    if not any(Path("/dev").glob("davinci*")):
+        assert "chip, 7 (ABI 1.0): cannot run here: needs ascend, and there is none here\n" in text

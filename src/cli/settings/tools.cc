@@ -93,6 +93,8 @@ void EnginesSettings::Declare(Settings& settings) {
                 .help = "Folder of the engine plugins; empty: engines, beside the program",
                 .metavar = "DIR"},
                &engine_dir);
+  settings.Add({.key = "engines.json", .flag = "--json", .help = "Print everything as one JSON object"},
+               &json);
 }
 
 void EngineCheckSettings::Declare(Settings& settings) {

@@ -41,6 +41,7 @@ struct WorkersSettings {
 
 struct EnginesSettings {
   std::string engine_dir;
+  bool json = false;
 
   void Declare(Settings& settings);
 };

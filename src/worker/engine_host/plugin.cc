@@ -56,6 +56,9 @@ Result<Manifest> ParseManifest(const fs::path& path, const std::string& text) {
       if (known != std::end(kCapabilities)) m.capabilities |= known->second;  // others: a newer plugin's
     }
     if (const auto* v = root.if_contains("description")) m.description = std::string(v->as_string());
+    if (const auto* v = root.if_contains("version")) m.version = std::string(v->as_string());
+    if (const auto* v = root.if_contains("devices"))
+      for (const json::value& device : v->as_array()) m.devices.emplace_back(device.as_string());
     if (const auto* v = root.if_contains("needs_model_file")) m.needs_model_file = v->as_bool();
     if (const auto* v = root.if_contains("default_model")) m.default_model = std::string(v->as_string());
     if (const auto* v = root.if_contains("default_source")) m.default_source = std::string(v->as_string());
@@ -110,6 +113,13 @@ Result<const cyllm_engine_api*> Open(const Manifest& manifest) {
 }
 
 }  // namespace
+
+std::vector<std::string> CapabilityNames(uint32_t capabilities) {
+  std::vector<std::string> names;
+  for (const auto& [name, bit] : kCapabilities)
+    if (capabilities & bit) names.emplace_back(name);
+  return names;
+}
 
 Result<Manifest> ReadManifest(const std::string& path) {
   std::ifstream file(path);

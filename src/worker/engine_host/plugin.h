@@ -12,7 +12,9 @@ namespace cyllm {
 
 struct Manifest {
   std::string name;
-  std::string library;  // path
+  std::string version;               // of the plugin; empty: not said
+  std::vector<std::string> devices;  // cpu, cuda...: one of them must be here; empty: not said
+  std::string library;               // path
   std::string description;
   uint32_t abi_major = 0, abi_minor = 0;
   uint32_t capabilities = 0;         // Capability bits that it may have
@@ -21,6 +23,9 @@ struct Manifest {
   std::string default_source;        // model source that goes with it
   std::vector<std::string> options;  // keys of a registry entry that it reads
 };
+
+// "chat", "text"...
+std::vector<std::string> CapabilityNames(uint32_t capabilities);
 
 // FAILED_PRECONDITION with path and key where it is not there or wrong.
 Result<Manifest> ReadManifest(const std::string& path);
