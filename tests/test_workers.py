@@ -1,6 +1,7 @@
 """The operator's view: adding, draining and removing workers while requests run; who may."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -216,3 +217,57 @@ def test_admin_from_many_threads_under_load(chain):
         s.check()
     admin(c, "PATCH", "/" + ids[0], json={"draining": False})
     wait_until(lambda: healthy(c) == 2, what="both workers again")
+
+
+def loads(worker, model: str) -> int:
+    return worker.log.count(f"model '{model}': loading")
+
+
+def test_a_model_nobody_uses_is_unloaded_and_loaded_again_on_demand(chain):
+    c = chain(registry(default={}, idle={"idle_unload_s": 0.3, "load_ms": 100}))
+    worker, body = c.workers[0], {"model": "idle", "messages": user("hello there")}
+    for n in range(1, 4):
+        answer = http.post(c.url + "/v1/chat/completions", json=body)
+        assert answer.json()["choices"][0]["message"]["content"] == "hello there", answer.text
+        assert loads(worker, "idle") == n
+        wait_until(lambda n=n: worker.log.count("model 'idle': unused for 300 ms, unloaded") == n, what="the model to be unloaded")
+    # No request is lost between the two, whenever it comes.
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(http.post, c.url + "/v1/chat/completions", json=body) for _ in range(200)]
+        assert {a.result().status_code for a in answers} == {200}
+
+
+def test_models_take_turns_in_the_memory_there_is(start, chain):
+    """Three models, room for two: the one not used for longest makes room, and none goes to and fro faster than allowed."""
+    models = registry(**{name: {"memory_mib": 40} for name in ("a", "b", "c")}, huge={"memory_mib": 101})
+    behind = start("worker", "--port", "0", "--health-port", "0", "--engine", "echo", "--memory-budget-mib", "100",
+                   "--min-residency", "0", env={"CY_LLM_MODEL_REGISTRY": models}, expect=("worker", "worker-http"))  # fmt: skip
+    c = chain(behind)
+
+    def ask(model: str):
+        return http.post(c.url + "/v1/chat/completions", json={"model": model, "messages": user("x")})
+
+    for model in ("a", "b", "a", "c"):
+        assert ask(model).status_code == 200
+    assert "model 'b' makes room" in behind.log and "model 'a' makes room" not in behind.log
+    assert [loads(behind, m) for m in "abc"] == [1, 1, 1]
+    refused = ask("huge")
+    assert refused.status_code == 503 and "Retry-After" in refused.headers
+    with ThreadPoolExecutor(6) as pool:  # all at once: they wait, nobody is refused
+        assert {a.result().status_code for a in [pool.submit(ask, m) for m in "abcabc"]} == {200}
+    assert sum(loads(behind, m) for m in "abc") <= 3 + 6
+
+
+def test_a_model_is_asked_for_where_it_is(start, chain):
+    """Two workers with room for one model each: their models are not loaded to and fro."""
+    models = registry(**{name: {"memory_mib": 80} for name in ("a", "b")})
+    pair = [start("worker", "--port", "0", "--health-port", "0", "--engine", "echo", "--memory-budget-mib", "100",
+                  env={"CY_LLM_MODEL_REGISTRY": models}, expect=("worker", "worker-http")) for _ in range(2)]  # fmt: skip
+    c = chain(*pair)
+    wait_until(lambda: healthy(c) == 2, what="both workers")
+    for n in range(20):
+        answer = http.post(c.url + "/v1/chat/completions", json={"model": "ab"[n % 2], "messages": user("x")})
+        assert answer.status_code == 200
+        loaded = lambda: {m["name"] for m in http.get(c.url + "/api/ps").json()["models"]}  # noqa: E731
+        wait_until(lambda n=n: any(name.startswith("ab"[n % 2]) for name in loaded()), what="the worker's report")
+    assert [loads(pair[0], m) + loads(pair[1], m) for m in "ab"] == [1, 1]

@@ -8,7 +8,8 @@ namespace {
 
 // Better ones first; only the best class that has somebody is asked. Tight: its context looks too short for
 // the request, by an estimate that may be wrong: the engine, which counts, decides.
-enum Class : uint8_t { kHinted, kGood, kTight, kAvoided, kSuspect, kClasses };
+// Crowded: the model would take another one's place there, or wait: it stays where it is.
+enum Class : uint8_t { kHinted, kGood, kCrowded, kTight, kAvoided, kSuspect, kClasses };
 
 // Tokens of context that the request is expected to need.
 uint64_t ExpectedLength(const RequestFacts& facts) {
@@ -23,7 +24,7 @@ bool Named(const std::string& name, const Fleet::Backend& backend, const Snapsho
 }
 
 Class ClassOf(const RequestFacts& facts, Fleet::Backend& backend, const Snapshot& snapshot,
-              uint32_t context_length, TimePoint now) {
+              const ModelInfo* model, TimePoint now) {
   if (backend.suspect.load(std::memory_order_relaxed)) {
     MutexLock lock(backend.mutex);
     if (backend.breaker.state(now) == Breaker::State::kOpen) return kSuspect;
@@ -32,7 +33,8 @@ Class ClassOf(const RequestFacts& facts, Fleet::Backend& backend, const Snapshot
   for (const std::string& name : facts.avoid_workers)
     if (Named(name, backend, snapshot)) return kAvoided;
   if (!facts.worker_hint.empty() && Named(facts.worker_hint, backend, snapshot)) return kHinted;
-  if (context_length > 0 && ExpectedLength(facts) > context_length) return kTight;
+  if (model && model->max_model_len > 0 && ExpectedLength(facts) > model->max_model_len) return kTight;
+  if (model && model->state == ModelState::kCrowded) return kCrowded;
   return kGood;
 }
 
@@ -68,9 +70,9 @@ struct Search {
       return;
     }
     const uint32_t ours = backend.inflight.load(std::memory_order_relaxed);
-    of[ClassOf(facts, backend, snapshot, context_length, now)].push_back(
+    of[ClassOf(facts, backend, snapshot, model, now)].push_back(
         {index, backend.slot, backend.id, std::max(ours, load.running + load.waiting), load.max_running,
-         context_length});
+         context_length, backend.prefill.load(std::memory_order_relaxed)});
   }
 
   // Null: an old peer that does not list its models.

@@ -128,14 +128,16 @@ void Fleet::Check(TimePoint now) {
 
 namespace {
 
-// Which of two states of a model says more about the fleet: ready, loading, available, failed.
+// Which of two states of a model says more about the fleet: ready, loading, available, crowded, failed.
 int Rank(ModelState state) {
   switch (state) {
     case ModelState::kReady:
-      return 3;
+      return 4;
     case ModelState::kLoading:
-      return 2;
+      return 3;
     case ModelState::kAvailable:
+      return 2;
+    case ModelState::kCrowded:
       return 1;
     case ModelState::kFailed:
       return 0;

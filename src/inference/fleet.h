@@ -30,12 +30,15 @@ struct WorkerView {
   uint32_t load = 0;      // requests running or waiting there: as reported, or ours where that is more
   uint32_t capacity = 0;  // run together; 0: not known
   uint32_t context = 0;   // tokens; 0: not known
+  uint32_t prefill =
+      0;  // blocks of prompt sent there whose answers have not begun, as far as it is known here
 };
 
 struct Decision {
   size_t chosen = 0;        // into the candidates
   const char* policy = "";  // static: for the route receipt
   float prefix_hit = 0;     // share of the prompt expected to be there
+  uint32_t prefill = 0;     // blocks of it that are not
 };
 
 // The policy of a fleet. Thread-safe. Candidates are never empty; `turn` counts the requests.
@@ -70,7 +73,7 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
     const bool live;  // described anew for every request
     const uint32_t slot;
     const uint64_t id;
-    std::atomic<uint32_t> reported{0}, capacity{0}, inflight{0};
+    std::atomic<uint32_t> reported{0}, capacity{0}, inflight{0}, prefill{0};
     std::atomic<uint64_t> steps{0};
     std::atomic<bool> draining{false};
     std::atomic<int64_t> full_until{0};  // it said `overloaded`: Clock ticks

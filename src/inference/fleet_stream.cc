@@ -125,6 +125,8 @@ void FleetStream::Submit(const Fleet::Row& row, const WorkerView& view, const De
     probe_ = backend_->breaker.Send(Clock::now());
   }
   ++backend_->inflight;
+  prefill_ = decision.prefill;
+  backend_->prefill += prefill_;
   inner_ = backend_->service->Infer(request_, context_);
   member_ = backend_->streams.Join(context_.home, inner_.get());
   backend_->streams.Progress(Clock::now());
@@ -145,6 +147,7 @@ void FleetStream::Note(Batch& events) {
     finished_ += finished;
     delivered_ |= finished || IsDelta(event);
   }
+  if (delivered_) PrefillDone();
   // Told with this fleet's end: another attempt may come first.
   std::erase_if(events, [](const Event& e) { return std::holds_alternative<Tried>(e); });
 }
@@ -155,7 +158,10 @@ Tried FleetStream::HowFar() const {
   return {fleet_->options_.picker ? worker_ : std::string(), receipt_};
 }
 
+void FleetStream::PrefillDone() { backend_->prefill -= std::exchange(prefill_, 0); }
+
 void FleetStream::LeaveBackend(Verdict verdict) {
+  PrefillDone();
   backend_->streams.Leave(member_);
   member_.reset();
   inner_.reset();

@@ -22,6 +22,7 @@ class FleetStream final : public EventSource {
   void Ended(Status why);
   void LeaveBackend(Verdict verdict);
   void LeaveQueue();
+  void PrefillDone();
   void End(Status status);
   void Note(Batch& events);
   Tried HowFar() const;
@@ -37,6 +38,7 @@ class FleetStream final : public EventSource {
   RouteReceipt receipt_;
   std::string worker_;            // asked last
   uint32_t context_length_ = 0;   // of its model
+  uint32_t prefill_ = 0;          // counted in backend_->prefill
   std::optional<Tried> further_;  // what a fleet behind this one says
   Millis queued_{0};
   uint32_t finished_ = 0;  // choices

@@ -202,6 +202,26 @@ TEST_F(FleetTest, AnAdapterIsAskedForWhereItIs) {
   EXPECT_EQ(fleet->Describe().models.at(0).adapters, (std::vector<std::string>{"a", "b", "c"}));
 }
 
+TEST_F(FleetTest, AModelStaysWhereItIs) {
+  Snapshot here = Serving("m"), crowded = Serving("m");
+  here.models[0].state = ModelState::kReady;
+  crowded.models[0].state = ModelState::kCrowded;
+  auto one = std::make_shared<FakeService>(), two = std::make_shared<FakeService>();
+  one->SetSnapshot(crowded);
+  two->SetSnapshot(here);
+  fleet->Add("1", one);
+  fleet->Add("2", two);
+  RequestFacts facts;
+  facts.model = "m";
+  const auto found = [&] { return FindCandidates(*fleet->table(), facts, {}, Clock::now()).views; };
+  ASSERT_EQ(found().size(), 1u);
+  EXPECT_EQ(found()[0].index, 1u);
+  EXPECT_EQ(fleet->Describe().models[0].state, ModelState::kReady);
+  fleet->table()->rows[1].backend->full_until = kNever.time_since_epoch().count();
+  ASSERT_EQ(found().size(), 1u);  // rather than to wait for the other one
+  EXPECT_EQ(found()[0].index, 0u);
+}
+
 // A worker with so many tokens of context that answers with its name, or that the prompt is too long.
 std::shared_ptr<FakeService> Holding(uint32_t context, bool fits) {
   const Status too_long = InvalidArgument("too long", "messages", "context_length_exceeded");
@@ -287,6 +307,37 @@ TEST_F(FleetTest, AFailureTellsHowFarItCame) {
   front->Add("c", fleet, true);
   std::swap(front, fleet);
   EXPECT_EQ(std::get<Tried>(Run().events.at(0)).worker, "w2");
+}
+
+TEST_F(FleetTest, WhatIsToBePrefilledIsCountedUntilTheAnswerBegins) {
+  struct Ten : Picker {
+    Decision Pick(const RequestFacts&, std::span<const WorkerView>, uint64_t) override {
+      return {0, "ten", 0, 10};
+    }
+  };
+  fleet = Fleet::Make({.picker = std::make_shared<Ten>()});
+  auto held = Backend({{Event(Accepted{})}, Status::Ok(), true});
+  fleet->Add("1", held);
+  const auto& prefill = fleet->table()->rows[0].backend->prefill;
+  Request request;
+  request.facts.model = "m";
+  request.payload = Payload::Of({});
+  Context context;
+  context.home = pool.At(0);
+  auto one = fleet->Infer(request, context), two = fleet->Infer(request, context);
+  const auto next = [](EventSource& s) -> Task<> { co_await s.Next(kNever); };
+  pool.RunBlocking(next(*one));
+  pool.RunBlocking(next(*two));
+  EXPECT_EQ(prefill, 20u);
+  held->seen()[0].pipe->Push(TextDelta{0, "a"});
+  pool.RunBlocking(next(*one));
+  EXPECT_EQ(prefill, 10u);
+  pool.RunBlocking([](EventStream a, EventStream b) -> Task<> {  // leave, on their home
+    a.reset();
+    b.reset();
+    co_return;
+  }(std::move(one), std::move(two)));
+  EXPECT_EQ(prefill, 0u);
 }
 
 TEST_F(FleetTest, WhoIsLostMayBeBackSoon) {

@@ -51,18 +51,19 @@ class EventSource {
 };
 using EventStream = std::unique_ptr<EventSource>;
 
-enum class ModelState : uint8_t { kAvailable = 0, kLoading = 1, kReady = 2, kFailed = 3 };
+// Available: loaded on first use. Crowded: loading it means to wait, or takes another model's place.
+enum class ModelState : uint8_t { kAvailable = 0, kLoading = 1, kReady = 2, kFailed = 3, kCrowded = 4 };
 
 struct ModelInfo {
   std::string id;
   std::string engine;
-  ModelState state = ModelState::kAvailable;  // available: loaded on first use
-  uint32_t max_model_len = 0;                 // tokens; 0: not known before loading
-  uint32_t capabilities = 0;                  // Capability bits
-  int64_t created = 0;                        // unix seconds
-  std::string digest;                         // equal digests may resume each other's requests
-  std::string alias_of;                       // not empty: another name of that id (`default`)
-  std::vector<std::string> adapters;          // names of its LoRA adapters, as far as they are known; sorted
+  ModelState state = ModelState::kAvailable;
+  uint32_t max_model_len = 0;         // tokens; 0: not known before loading
+  uint32_t capabilities = 0;          // Capability bits
+  int64_t created = 0;                // unix seconds
+  std::string digest;                 // equal digests may resume each other's requests
+  std::string alias_of;               // not empty: another name of that id (`default`)
+  std::vector<std::string> adapters;  // names of its LoRA adapters, as far as they are known; sorted
   bool operator==(const ModelInfo&) const = default;
 };
 

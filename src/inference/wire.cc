@@ -367,7 +367,7 @@ Snapshot Get(const pb::Snapshot& in) {
   for (const pb::ModelInfo& from : in.models()) {
     snapshot.models.push_back({from.id(),
                                from.engine(),
-                               EnumOf<ModelState>(from.state(), 4),
+                               EnumOf<ModelState>(from.state(), 5),
                                from.max_model_len(),
                                from.capabilities(),
                                from.created(),

@@ -2,6 +2,7 @@
 
 #include <boost/json.hpp>
 #include <cmath>
+#include <filesystem>
 
 #include "base/log.h"
 #include "worker/models/resolver.h"
@@ -40,8 +41,26 @@ class LoadingStream final : public EventSource {
   bool running_ = false;
 };
 
+namespace {
+
+// What a model will take: as the registry says, else the size of its file.
+uint64_t ExpectedBytes(const ModelEntry& entry) {
+  if (entry.memory_bytes > 0) return entry.memory_bytes;
+  std::error_code none;
+  const uintmax_t size = std::filesystem::file_size(entry.source, none);
+  return none ? 0 : size;
+}
+
+}  // namespace
+
 ModelSlot::ModelSlot(ModelEntry entry, Manifest manifest, ModelSlotOptions options)
-    : entry_(std::move(entry)), manifest_(std::move(manifest)), options_(std::move(options)) {}
+    : entry_(std::move(entry)),
+      manifest_(std::move(manifest)),
+      options_(std::move(options)),
+      expected_bytes_(ExpectedBytes(entry_)) {
+  if (options_.residency && entry_.idle_unload.count() > 0)
+    options_.residency->UnloadWhenIdle(this, entry_.idle_unload);
+}
 
 ModelSlot::~ModelSlot() { Close(Clock::now()); }
 
@@ -56,6 +75,7 @@ EventStream ModelSlot::Infer(Request request, Context context) {
 ModelSlot::Lookup ModelSlot::Find(const Executor& home) {
   MutexLock lock(mutex_);
   if (closed_) return {nullptr, nullptr, Unavailable("the server is shutting down", "draining")};
+  last_used_ = Clock::now();
   if (host_) return {host_, nullptr, {}};
   if (state_ == ModelState::kFailed && Clock::now() < failed_at_ + options_.retry_after_failure)
     return {nullptr, nullptr, failure_};
@@ -71,6 +91,7 @@ ModelSlot::Lookup ModelSlot::Find(const Executor& home) {
 
 void ModelSlot::StartLoad() {
   MutexLock lock(mutex_);
+  asked_to_load_ = true;
   if (!host_ && !closed_) StartLoading();
 }
 
@@ -103,6 +124,12 @@ void ModelSlot::RunLoad() {
   Status end;
   {
     MutexLock lock(mutex_);
+    if (!closed_ && !host && host.error().code == Code::kCancelled) {
+      // Nobody waits any more; but somebody may have come just now.
+      state_ = ModelState::kAvailable;
+      if (!waiting_.empty()) StartLoading();
+      return;
+    }
     waiting.swap(waiting_);
     if (closed_) {
       end = Unavailable("the server is shutting down", "draining");
@@ -110,6 +137,11 @@ void ModelSlot::RunLoad() {
       host_ = *host;
       state_ = ModelState::kReady;
       was_loaded_ = true;
+      asked_to_load_ = false;
+      last_used_ = Clock::now();
+      loaded_.capabilities = (*host)->capabilities();
+      loaded_.max_model_len = (*host)->max_model_len();
+      loaded_.digest = (*host)->digest();
     } else {
       // Why it failed is for the log: it may name paths and hosts.
       end = Unavailable("the model could not be loaded", "load_failed", options_.retry_after_failure);
@@ -139,13 +171,26 @@ Result<std::shared_ptr<EngineHost>> ModelSlot::LoadEngine() {
     if (!path) return Err(path.error());
     model["path"] = *path;
   }
+  if (options_.residency) {
+    uint64_t bytes = expected_bytes_;
+    std::error_code none;
+    if (bytes == 0 && model.contains("path"))
+      bytes = std::filesystem::file_size(std::string(model["path"].as_string()), none);
+    if (!options_.residency->HasRoom(this, none ? 0 : bytes))
+      OnProgress(-1, "waiting for room for " + entry_.id);
+    const Status room = options_.residency->Enter(this, none ? 0 : bytes, [this] { return Wanted(); });
+    if (!room.ok()) return Err(room);
+  }
   boost::json::object config;
   config["model"] = std::move(model);
   config["threads"] = options_.threads;
-  return EngineHost::Load(
+  Result<std::shared_ptr<EngineHost>> host = EngineHost::Load(
       manifest_, boost::json::serialize(config), options_.worker,
       [this](double fraction, std::string_view detail) { return OnProgress(fraction, std::string(detail)); },
       options_.prefixes);
+  if (options_.residency && host) options_.residency->Loaded(this, (*host)->memory_bytes());
+  if (options_.residency && !host) options_.residency->Left(this);
+  return host;
 }
 
 bool ModelSlot::OnProgress(double fraction, std::string_view detail) {
@@ -158,15 +203,43 @@ bool ModelSlot::OnProgress(double fraction, std::string_view detail) {
   return true;
 }
 
+bool ModelSlot::Wanted() {
+  MutexLock lock(mutex_);
+  if (closed_) return false;
+  std::erase_if(waiting_, [](const auto& pipe) { return pipe->dropped(); });
+  return asked_to_load_ || !waiting_.empty();
+}
+
+TimePoint ModelSlot::last_used() {
+  MutexLock lock(mutex_);
+  if (host_ && !host_->idle()) last_used_ = Clock::now();
+  return last_used_;
+}
+
+bool ModelSlot::UnloadIfIdle() {
+  MutexLock lock(mutex_);
+  if (!host_) return state_ != ModelState::kLoading;
+  // Others have the host while they hand it a request.
+  if (host_.use_count() > 1 || !host_->idle()) return false;
+  UnloadNow();
+  return true;
+}
+
 void ModelSlot::Unload() {
   MutexLock lock(mutex_);
-  if (!host_) return;
+  if (host_) UnloadNow();
+}
+
+void ModelSlot::UnloadNow() {
   state_ = ModelState::kAvailable;
   std::erase_if(unloading_, [](const auto& host) { return host.expired(); });
   unloading_.push_back(host_);
-  RunInBackground([host = std::exchange(host_, nullptr)]() mutable {
+  RunInBackground([this, host = std::exchange(host_, nullptr)]() mutable {
+    // Who found it before it was taken away, is handing it a request: that one is not refused.
+    while (host.use_count() > 1) std::this_thread::sleep_for(Millis(1));
     host->Drain(kNever);
     host.reset();
+    if (options_.residency) options_.residency->Left(this);
   });
 }
 
@@ -194,12 +267,12 @@ ModelInfo ModelSlot::Describe() const {
   info.id = entry_.id;
   info.engine = entry_.engine;
   info.state = state_;
-  info.capabilities = manifest_.capabilities;
-  if (host_) {
-    info.capabilities = host_->capabilities();
-    info.max_model_len = host_->max_model_len();
-    info.digest = host_->digest();
-  }
+  info.capabilities = was_loaded_ ? loaded_.capabilities : manifest_.capabilities;
+  info.max_model_len = loaded_.max_model_len;
+  info.digest = loaded_.digest;
+  if (state_ == ModelState::kAvailable && options_.residency &&
+      !options_.residency->HasRoom(this, expected_bytes_))
+    info.state = ModelState::kCrowded;
   return info;
 }
 

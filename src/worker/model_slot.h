@@ -14,6 +14,7 @@
 #include "inference/service.h"
 #include "worker/engine_host/engine_host.h"
 #include "worker/models/registry.h"
+#include "worker/residency.h"
 #include "worker/slot.h"
 
 namespace cyllm {
@@ -22,12 +23,13 @@ struct ModelSlotOptions {
   std::string worker;
   std::string model_cache;
   uint32_t threads = 0;
-  uint32_t max_waiting = 1024;          // requests that wait for the load; more are refused as overloaded
-  std::shared_ptr<PrefixLog> prefixes;  // of the worker; may be null
-  Millis retry_after_failure{10'000};   // a failed load is tried again by the first request after so long
+  uint32_t max_waiting = 1024;           // requests that wait for the load; more are refused as overloaded
+  std::shared_ptr<PrefixLog> prefixes;   // of the worker; may be null
+  std::shared_ptr<Residency> residency;  // of the worker; may be null: there is always room
+  Millis retry_after_failure{10'000};    // a failed load is tried again by the first request after so long
 };
 
-class ModelSlot : public Slot, public std::enable_shared_from_this<ModelSlot> {
+class ModelSlot : public Slot, public Resident, public std::enable_shared_from_this<ModelSlot> {
  public:
   ModelSlot(ModelEntry entry, Manifest manifest, ModelSlotOptions options);
   ~ModelSlot() override;  // Close(now)
@@ -35,6 +37,8 @@ class ModelSlot : public Slot, public std::enable_shared_from_this<ModelSlot> {
   EventStream Infer(Request request, Context context) override;
   void StartLoad() override;
   void Unload() override;
+  bool UnloadIfIdle() override;
+  TimePoint last_used() override;
   void Close(TimePoint until) override;
   ModelInfo Describe() const override;
   struct Load load() const override;
@@ -55,11 +59,14 @@ class ModelSlot : public Slot, public std::enable_shared_from_this<ModelSlot> {
   void RunInBackground(std::function<void()> f) CY_REQUIRES(mutex_);
   void RunLoad();
   Result<std::shared_ptr<EngineHost>> LoadEngine();
+  bool Wanted();
+  void UnloadNow() CY_REQUIRES(mutex_);
   bool OnProgress(double fraction, std::string_view detail);
 
   const ModelEntry entry_;
   const Manifest manifest_;
   const ModelSlotOptions options_;
+  const uint64_t expected_bytes_;  // 0: not known
 
   mutable Mutex mutex_;
   ModelState state_ CY_GUARDED_BY(mutex_) = ModelState::kAvailable;
@@ -74,6 +81,9 @@ class ModelSlot : public Slot, public std::enable_shared_from_this<ModelSlot> {
   std::vector<Background> background_ CY_GUARDED_BY(mutex_);  // a load, unloads
   std::vector<std::weak_ptr<EngineHost>> unloading_ CY_GUARDED_BY(mutex_);
   Progress told_ CY_GUARDED_BY(mutex_);
+  ModelInfo loaded_ CY_GUARDED_BY(mutex_);  // as it was when it was last loaded
+  TimePoint last_used_ CY_GUARDED_BY(mutex_) = TimePoint::min();
+  bool asked_to_load_ CY_GUARDED_BY(mutex_) = false;  // by StartLoad: also when no request waits
   bool was_loaded_ CY_GUARDED_BY(mutex_) = false;
   bool closed_ CY_GUARDED_BY(mutex_) = false;
 };

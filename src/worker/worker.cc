@@ -46,7 +46,8 @@ EngineFacts Hybrid(const std::vector<EngineFacts>& facts) {
 struct Worker::Impl {
   WorkerOptions options;
   std::string default_id;
-  std::unique_ptr<IoPool> io;  // where servers are looked at; outlives the slots
+  std::unique_ptr<IoPool> io;            // where servers are looked at; outlives the slots
+  std::shared_ptr<Residency> residency;  // outlives the slots
   std::vector<std::shared_ptr<Slot>> slots;
   std::shared_ptr<WorkerMetrics> metrics = std::make_shared<WorkerMetrics>();
   const std::shared_ptr<PrefixLog> prefixes = std::make_shared<PrefixLog>();
@@ -88,6 +89,7 @@ Result<std::shared_ptr<Worker>> Worker::Make(WorkerOptions options) {
 
   auto impl = std::make_unique<Impl>();
   impl->default_id = registry->default_id;
+  impl->residency = std::make_shared<Residency>(options.residency);
   impl->created =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
           .count();
@@ -110,7 +112,8 @@ Result<std::shared_ptr<Worker>> Worker::Make(WorkerOptions options) {
                                                       ModelSlotOptions{.worker = options.name,
                                                                        .model_cache = options.model_cache,
                                                                        .threads = options.threads,
-                                                                       .prefixes = impl->prefixes}));
+                                                                       .prefixes = impl->prefixes,
+                                                                       .residency = impl->residency}));
   }
   impl->options = std::move(options);
   std::shared_ptr<Worker> worker(new Worker(std::move(impl)));
@@ -219,6 +222,7 @@ Status Worker::Preload(const std::string& model) {
 
 void Worker::Drain(TimePoint until) {
   impl_->draining = true;
+  impl_->residency->Stop();
   for (const auto& slot : impl_->slots) slot->Close(until);
 }
 

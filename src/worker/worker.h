@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "inference/grpc_server.h"
 #include "inference/service.h"
+#include "worker/residency.h"
 
 namespace cyllm {
 
@@ -25,6 +26,7 @@ struct WorkerOptions {
   std::string model_cache;        // where fetched models lie
   uint32_t threads = 0;           // compute threads; 0: chosen by the engine from the number of cores
   uint32_t max_prompt_chars = 0;  // of old peers' prompts; 0: contract's 50 000
+  ResidencyOptions residency;     // which models may be in memory together
   bool preload = false;           // load the default model at start instead of on first use
 };
 

@@ -52,6 +52,24 @@ void ModelSettings::Declare(Settings& settings) {
                 .env = {"CY_LLM_PRELOAD"},
                 .help = "Load the default model at start, not on first use"},
                &preload);
+  settings.Add(
+      {.key = "worker.memory_budget_mib",
+       .flag = "--memory-budget-mib",
+       .env = {"CY_LLM_MEMORY_BUDGET_MIB"},
+       .help = "Memory of all loaded models together: for the next one, the model that was not used for "
+               "longest is unloaded; 0: no bound",
+       .metavar = "N"},
+      &memory_budget_mib, 0, 1 << 30);
+  settings.Add({.key = "worker.min_residency_s",
+                .flag = "--min-residency",
+                .help = "A loaded model does not make room for another one before so many seconds",
+                .metavar = "SECONDS"},
+               &min_residency_s, 0, 86'400);
+  settings.Add(
+      {.key = "worker.reloads_per_minute",
+       .help =
+           "How often models that were unloaded to make room, or when idle, are loaded again; 0: no bound"},
+      &reloads_per_minute, 0, 1'000);
   settings.Add({.key = "worker.max_prompt_chars",
                 .help = "Longest prompt of a StreamPredict call, in code points; 0: no limit"},
                &max_prompt_chars, 0, 1 << 30);

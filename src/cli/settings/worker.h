@@ -20,6 +20,9 @@ struct ModelSettings {
   int64_t threads = 0;
   int64_t max_prompt_chars = 50'000;
   bool preload = false;
+  int64_t memory_budget_mib = 0;
+  int64_t min_residency_s = 30;
+  int64_t reloads_per_minute = 6;
 
   void Declare(Settings& settings);
 };

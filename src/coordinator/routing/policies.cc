@@ -67,7 +67,8 @@ PrefixPick PickPrefixAware(std::span<const uint64_t> blocks, std::span<const Wor
                            const PrefixWeights& weights) {
   if (blocks.empty()) return {PickPowerOfTwo(workers, random), 0};
   const auto cost = [&](size_t at, uint32_t matched) {
-    return static_cast<double>(blocks.size() - matched) + weights.load * workers[at].load;
+    return static_cast<double>(workers[at].prefill + blocks.size() - matched) +
+           weights.load * workers[at].load;
   };
   PrefixPick best{PickConsistentHash(workers, blocks[std::min(blocks.size(), kRankBlocks) - 1]), 0};
   for (const PrefixMatch& match : matches) {

@@ -34,18 +34,19 @@ size_t PickPowerOfTwo(std::span<const WorkerView> workers, uint64_t random);
 // than its share of the load; the key's next one otherwise. Replicas rank alike.
 size_t PickConsistentHash(std::span<const WorkerView> workers, uint64_t key);
 
-// What prefix-aware routing weighs, in blocks of prompt.
+// What prefix-aware routing weighs, in blocks of prompt; what is still to be prefilled before it, counts as
+// it is.
 struct PrefixWeights {
-  double load = 6;   // what one request more on a worker costs the next one
+  double load = 4;   // what one request more on a worker costs the next one
   double floor = 2;  // matches of fewer blocks are chance (a common system prompt): not followed
 };
 struct PrefixPick {
   size_t chosen = 0;
   uint32_t matched = 0;  // blocks
 };
-// The worker with the least expected cost: blocks to prefill plus what is running there; candidates are those
-// that hold a beginning of the prompt and the one that consistent hashing names for its first four blocks. A
-// prompt without blocks goes to the less loaded of two.
+// The worker with the least expected cost: blocks to prefill, before it and of it, plus what is running
+// there; candidates are those that hold a beginning of the prompt and the one that consistent hashing names
+// for its first four blocks. A prompt without blocks goes to the less loaded of two.
 PrefixPick PickPrefixAware(std::span<const uint64_t> blocks, std::span<const WorkerView> workers,
                            std::span<const PrefixMatch> matches, uint64_t random,
                            const PrefixWeights& weights = {});

@@ -87,7 +87,7 @@ TEST(Policies, PrefixAwareAsATable) {
       {"nobody holds anything: the ranking", 0, 0, 0, 0, home},
       {"who holds it all", 0, 0, 0, 64, other},
       {"the longer prefix", 0, 0, 10, 40, other},
-      {"a few blocks are not worth a queue", 0, 4, 0, 20, home},
+      {"a few blocks are not worth a queue", 0, 4, 0, 10, home},
       {"many are", 0, 4, 0, 40, other},
       {"one block is chance", 0, 0, 0, 1, home},
       {"the home itself holds it", 1, 0, 64, 8, home},
@@ -99,6 +99,13 @@ TEST(Policies, PrefixAwareAsATable) {
     const PrefixPick pick = PickPrefixAware(blocks, at(row.home_load, row.other_load), matches, 0);
     EXPECT_EQ(pick.chosen, row.expected) << row.what;
   }
+  // What is to be prefilled before it counts as much as its own.
+  auto workers = at(0, 0);
+  const PrefixMatch half{slot(other), 40};
+  workers[other].prefill = 39;
+  EXPECT_EQ(PickPrefixAware(blocks, workers, {&half, 1}, 0).chosen, other);
+  workers[other].prefill = 41;
+  EXPECT_EQ(PickPrefixAware(blocks, workers, {&half, 1}, 0).chosen, home);
   // A worker that is no candidate any more is not followed.
   const PrefixMatch gone{77, 64};
   EXPECT_EQ(PickPrefixAware(blocks, at(0, 0), {&gone, 1}, 0).chosen, home);

@@ -85,6 +85,7 @@ Decision Router::Pick(const RequestFacts& facts, std::span<const WorkerView> wor
       decision.chosen = pick.chosen;
       metrics_.blocks.Increment(static_cast<double>(blocks.size()));
       metrics_.hit.Increment(pick.matched);
+      decision.prefill = static_cast<uint32_t>(blocks.size()) - pick.matched;
       if (!blocks.empty())
         decision.prefix_hit = static_cast<float>(pick.matched) / static_cast<float>(blocks.size());
       break;

@@ -77,19 +77,24 @@ class Run {
     uint64_t blocks = 0, held = 0;
     for (uint32_t i = 0; i < options_.requests; ++i) {
       now += Exponential(1 / rate);
+      for (; !begins_.empty() && begins_.top().at <= now; begins_.pop())
+        views_[begins_.top().worker].prefill -= begins_.top().blocks;
       for (; !ends_.empty() && ends_.top().first <= now; ends_.pop()) --views_[ends_.top().second].load;
       const std::vector<uint64_t>& prompt = NextPrompt();
       const size_t chosen = Pick(prompt, i, now);
       result_.checksum = Mix64(result_.checksum, chosen);
       Worker& worker = workers_[chosen];
       const uint32_t hit = worker.cache.Use(prompt);
-      const double work = static_cast<double>(prompt.size() - hit) / options_.blocks_per_second;
+      const auto missing = static_cast<uint32_t>(prompt.size()) - hit;
+      const double work = missing / options_.blocks_per_second;
       worker.free_at = std::max(worker.free_at, now) + work;
       worker.busy += work;
       blocks += prompt.size();
       held += hit;
       ttfts.push_back(worker.free_at - now);
       ++views_[chosen].load;
+      views_[chosen].prefill += expected_;
+      begins_.push({worker.free_at, chosen, expected_});
       ends_.emplace(worker.free_at + Exponential(options_.decode_seconds), chosen);
     }
     result_.hit = static_cast<double>(held) / static_cast<double>(blocks);
@@ -144,6 +149,7 @@ class Run {
         const TimePoint at{std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(now))};
         const PrefixPick pick = PickPrefixAware(prompt, views_, index_.Match(prompt, at), random_());
         index_.Sent(prompt, views_[pick.chosen].slot, at);
+        expected_ = static_cast<uint32_t>(prompt.size()) - pick.matched;
         return pick.chosen;
       }
     }
@@ -151,6 +157,13 @@ class Run {
   }
 
   using End = std::pair<double, size_t>;
+  // Of an answer: what was counted for its prompt, counts no longer.
+  struct Begin {
+    double at;
+    size_t worker;
+    uint32_t blocks;
+    bool operator>(const Begin& other) const { return at > other.at; }
+  };
   const SimulationOptions options_;
   const PolicyKind policy_;
   std::mt19937_64 random_;
@@ -159,6 +172,8 @@ class Run {
   std::vector<WorkerView> views_;
   std::vector<Conversation> conversations_;
   std::priority_queue<End, std::vector<End>, std::greater<>> ends_;
+  std::priority_queue<Begin, std::vector<Begin>, std::greater<>> begins_;
+  uint32_t expected_ = 0;  // blocks to prefill, as the policy knows them
   SimulationResult result_;
 };
 

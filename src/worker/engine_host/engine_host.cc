@@ -166,6 +166,11 @@ struct Load EngineHost::load() const {
   return {stats.running, stats.waiting, description_.max_running, stats.steps};
 }
 
+bool EngineHost::idle() const {
+  MutexLock lock(mutex_);
+  return running_.empty();
+}
+
 void EngineHost::Drain(TimePoint until) {
   std::unordered_map<uint64_t, std::shared_ptr<EventPipe>> left;
   {

@@ -33,7 +33,9 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
   uint32_t capabilities() const { return static_cast<uint32_t>(description_.capabilities); }
   uint32_t max_model_len() const { return description_.max_model_len; }
   std::string digest() const { return description_.digest; }
+  uint64_t memory_bytes() const { return description_.memory_bytes; }  // 0: not known
   struct Load load() const;
+  bool idle() const;  // no request runs or waits
 
   // New requests are refused; blocks until running ones are done, or cancels them at `until`. Called again,
   // the earlier `until` counts.

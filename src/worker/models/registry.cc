@@ -11,7 +11,7 @@ namespace json = boost::json;
 
 namespace {
 
-constexpr std::string_view kOwnKeys[] = {"model_path", "source", "engine"};
+constexpr std::string_view kOwnKeys[] = {"model_path", "source", "engine", "idle_unload_s", "memory_mib"};
 
 // The contract's other keys: taken by engines that know them, else warned about.
 constexpr std::string_view kContractKeys[] = {
@@ -143,6 +143,19 @@ class Parser {
       }
     }
     model.options_json = json::serialize(options);
+    double idle = 0, memory = 0;
+    for (const auto& [key, out] : {std::pair{"idle_unload_s", &idle}, {"memory_mib", &memory}}) {
+      const json::value* v = entry.if_contains(key);
+      if (!v || v->is_null()) continue;
+      json::error_code not_a_number;
+      *out = v->to_number<double>(not_a_number);
+      if (not_a_number || !(*out >= 0 && *out <= 1e9))
+        return Err(InvalidArgument(of + ": '" + key + "' must be a number, 0 or more"));
+      if (facts.is_server)
+        warnings.push_back(of + ": '" + key + "' has no meaning for engine " + *name + ", ignored");
+    }
+    model.idle_unload = Millis(static_cast<int64_t>(idle * 1e3));
+    model.memory_bytes = static_cast<uint64_t>(memory * (1 << 20));
     if (facts.is_server) {
       // Its own affair.
     } else if (!facts.needs_model_file) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "worker/models/engine_facts.h"
 
@@ -14,7 +15,9 @@ struct ModelEntry {
   std::string id;
   std::string source;  // for models/resolver.h; empty: the engine needs no model file
   std::string engine;
-  std::string options_json;  // object: the entry's keys, as the engine gets them
+  std::string options_json;   // object: the entry's keys, as the engine gets them
+  Millis idle_unload{0};      // unused for so long, it is unloaded; 0: never
+  uint64_t memory_bytes = 0;  // that it is expected to take; 0: not said
 };
 
 struct Registry {
