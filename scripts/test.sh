@@ -64,9 +64,11 @@ fuzz_tests() {
   done
 }
 
-# A thousand faults under load; half an hour or so. CY_CHAOS_SEED tells another story.
+# A thousand faults under load, and a hundred with the real model; half an hour or so. CY_CHAOS_SEED tells another
+# story.
 chaos_tests() {
-  CY_CHAOS_KILLS=${CY_CHAOS_KILLS:-1000} process_tests chaos -s -k test_chaos
+  CY_CHAOS_KILLS=${CY_CHAOS_KILLS:-1000} CY_CHAOS_REAL_KILLS=${CY_CHAOS_REAL_KILLS:-100} \
+    process_tests chaos -s -k test_chaos
 }
 
 static_checks() {
@@ -99,6 +101,9 @@ cy_test() {
   if [[ $only == chaos ]]; then
     part build build_tree release app
     step "python" "the packages of tests/requirements.txt could not be installed" python_environment
+    step "model" "the model could not be fetched: check the network" fetch_model
+    CY_TEST_MODEL=$(<"$RESULTS/model")
+    export CY_TEST_MODEL
   fi
   if [[ $only == vllm ]]; then
     load vllm
