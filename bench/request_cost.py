@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What a request costs: CPU time of our processes per request, on the echo engine.
 
-Starts the all-in-one and the chain of three processes, drives each with a closed loop of keep-alive connections, in turns,
-and prints the median over the rounds with its spread, and the ratio to the all-in-one of the same run. Only the ratios
+Starts the all-in-one, the chain of three processes, and a router in front of that all-in-one over HTTP (of which only its
+own process counts), drives each with a closed loop of keep-alive connections, in turns, and prints the median over the rounds with its spread, and the ratio to the all-in-one of the same run. Only the ratios
 are comparable between machines and days; run nothing else meanwhile.
 
     request_cost.py [--binary PATH] [--rounds N] [--requests N] [--json FILE]
@@ -120,7 +120,9 @@ def main() -> None:
         coordinator, coordinator_at = run("coordinator", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
                                           "--workers", worker_at["worker"])  # fmt: skip
         gateway, gateway_at = run("gateway", "--listen", "127.0.0.1:0", "--coordinator", coordinator_at["coordinator"])
-        targets = {"serve": (one_at["gateway"], [one]), "chain": (gateway_at["gateway"], [gateway, coordinator, worker])}
+        router, router_at = run("serve", "--listen", "127.0.0.1:0", "--upstream", "http://" + one_at["gateway"])
+        targets = {"serve": (one_at["gateway"], [one]), "chain": (gateway_at["gateway"], [gateway, coordinator, worker]),
+                   "router": (router_at["gateway"], [router])}  # fmt: skip
         cells = [("health, 1 connection", None, False, 1), ("1 token, 1 connection", 1, False, 1),
                  ("1 token, 32 connections", 1, False, 32), ("64 tokens, 32 connections", 64, False, 32),
                  ("64 tokens streamed, 32 connections", 64, True, 32)]  # fmt: skip

@@ -68,6 +68,7 @@ def vllm(tmp_path):
 def router(start):
     def begin(*servers, args=(), env=None, ready=True) -> str:
         urls = ",".join(s if isinstance(s, str) else s.url for s in servers)
+        env = {"CY_LLM_RESUME_PATIENCE": "1"} | (env or {})
         process = start("serve", "--listen", "127.0.0.1:0", "--upstream", urls, *args, env=env, expect=("gateway",))
         url = process.address("gateway")
         begin.process = process
@@ -241,7 +242,7 @@ def test_a_server_that_hangs_on_sigterm_is_left_behind(vllm, router, tmp_path):
     config.write_text("[upstream]\nsilence_limit = 0.5\n")
     old = vllm(FAKE_VLLM_TOKEN_S="0.02")
     api = client(router(old, args=("--config", str(config))))
-    stream = ask(api, "word " * 1000, stream=True)
+    stream = ask(api, "word " * 1000, stream=True, stop=["never said"])  # which nobody can go on with
     next(iter(stream))
     old.popen.send_signal(signal.SIGTERM)
     with pytest.raises(openai.APIError):
@@ -252,7 +253,7 @@ def test_a_server_that_hangs_on_sigterm_is_left_behind(vllm, router, tmp_path):
 def test_the_death_of_its_worker_is_no_success(vllm, router):
     server = vllm(FAKE_VLLM_TOKEN_S="0.02")
     url = router(server)
-    stream = ask(client(url), "word " * 1000, stream=True)
+    stream = ask(client(url), "word " * 1000, stream=True, stop=["never said"])
     next(iter(stream))
     os.kill(server.told()["pids"][2], signal.SIGKILL)
     with pytest.raises(openai.APIError):
@@ -260,6 +261,59 @@ def test_the_death_of_its_worker_is_no_success(vllm, router):
     assert server.popen.wait(20) == 0
     wait_until(lambda: http.get(url + "/ready").status_code == 503, what="/ready to say so")
     assert server.socket.exists()  # which says nothing
+
+
+def test_an_answer_goes_on_at_the_other_server(vllm, router):
+    servers = [vllm(FAKE_VLLM_TOKEN_S="0.01") for _ in range(2)]
+    api = client(router(*servers))
+    words = [f"word{n}" for n in range(200)]
+    stream = ask(api, " ".join(words), stream=True, stream_options={"include_usage": True})
+    chunks = [c for _, c in zip(range(20), stream, strict=False)]
+    first = next(s for s in servers if s.told()["running"])
+    other = next(s for s in servers if s is not first)
+    first.kill()
+    chunks += stream
+    assert text_of(chunks) == " ".join(words)
+    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == ["stop"]
+    assert (chunks[-1].usage.prompt_tokens, chunks[-1].usage.completion_tokens) == (3, 200)
+    asked = [r["path"] for r in other.told()["requests"]]
+    assert asked == ["/tokenize", "/detokenize", "/v1/completions"]
+    rest = other.told()["requests"][-1]["body"]
+    assert len(rest["prompt"]) > 200 + 15 and rest["max_tokens"] == 2048 - len(rest["prompt"])
+
+
+def test_an_answer_goes_on_at_the_same_server_when_it_is_back(supervised):
+    process, url = supervised(env={"FAKE_VLLM_TOKEN_S": "0.01"})
+    words = [f"word{n}" for n in range(150)]
+    stream = ask(client(url), " ".join(words), stream=True, max_tokens=140)
+    chunks = [c for _, c in zip(range(20), stream, strict=False)]
+    (server,) = [p for p in children(process.pid) if "fake_vllm" in Path(f"/proc/{p}/cmdline").read_text()]
+    os.kill(server, signal.SIGKILL)
+    chunks += stream
+    assert text_of(chunks) == " ".join(words[:140])
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize("how", [{"stop": ["never said"]}, {"n": 2, "temperature": 0.5}, {"logprobs": True},
+                                 {"response_format": {"type": "json_object"}}, {"presence_penalty": 1}])  # fmt: skip
+def test_what_cannot_go_on_exactly_is_an_error(vllm, router, how):
+    servers = [vllm(FAKE_VLLM_TOKEN_S="0.01") for _ in range(2)]
+    api = client(router(*servers))
+    stream = ask(api, "word " * 500, stream=True, **how)
+    assert len([c for _, c in zip(range(5), stream, strict=False)]) == 5
+    next(s for s in servers if s.told()["running"]).kill()
+    with pytest.raises(openai.APIError):
+        list(stream)
+
+
+def test_a_server_of_another_model_does_not_go_on(vllm, router):
+    servers = [vllm(FAKE_VLLM_TOKEN_S="0.01"), vllm(FAKE_VLLM_TOKEN_S="0.01", FAKE_VLLM_ROOT="models/other")]
+    api = client(router(*servers))
+    stream = ask(api, "word " * 500, stream=True)
+    assert len([c for _, c in zip(range(5), stream, strict=False)]) == 5
+    next(s for s in servers if s.told()["running"]).kill()
+    with pytest.raises(openai.APIError):
+        list(stream)
 
 
 def test_many_at_once(vllm, router):
@@ -282,6 +336,34 @@ def test_cy_llm_behind_cy_llm(echo, router):
     assert api.completions.create(model="default", prompt="x y", max_tokens=2).choices[0].text
     with pytest.raises(openai.BadRequestError):
         api.chat.completions.create(model="default", messages=user("x"), temperature=9)
+
+
+def test_sighup_reads_the_servers_again(vllm, start, tmp_path):
+    old, new = vllm(FAKE_VLLM_TOKEN_S="0.01"), vllm()
+    config = tmp_path / "serve.toml"
+    config.write_text(f'[upstream]\nurls = "{old.url}"\n[gateway]\napi_token = "first"\n')
+    process = start("serve", "--listen", "127.0.0.1:0", "--config", str(config), expect=("gateway",))
+    url = process.address("gateway")
+    wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
+    api = client(url, api_key="first")
+    stream = ask(api, "word " * 200, stream=True, stop=["never said"])
+    first = next(iter(stream))
+    config.write_text(f'[upstream]\nurls = "{new.url}"\n[gateway]\napi_token = "second"\n')
+    process.signal(signal.SIGHUP)
+    process.wait_log("the configuration was read again")
+    with pytest.raises(openai.AuthenticationError):
+        ask(api, "a")
+    wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
+    asked = len(old.told()["requests"])
+    for _ in range(4):
+        assert ask(client(url, api_key="second"), "a b").choices[0].message.content == "a b"
+    assert len(old.told()["requests"]) == asked and len(new.told()["requests"]) == 4
+    assert text_of([first, *stream]) == " ".join(["word"] * 200)  # what the old one began, it ends
+    config.write_text('[upstream]\nurls = "nowhere"\n')
+    process.signal(signal.SIGHUP)
+    process.wait_log("not all of it was taken over")
+    assert ask(client(url, api_key="second"), "a b").choices[0].message.content == "a b"
+    assert process.terminate() == 0
 
 
 def test_wrong_settings_are_said():
@@ -367,7 +449,7 @@ def test_a_server_that_cannot_start_says_why_in_the_log(supervised):
 
 def test_a_server_whose_worker_is_killed_is_started_again(supervised):
     process, url = supervised(env={"FAKE_VLLM_TOKEN_S": "0.02"})
-    stream = ask(client(url), "word " * 1000, stream=True)
+    stream = ask(client(url), "word " * 1000, stream=True, stop=["never said"])
     next(iter(stream))
     (server,) = [p for p in children(process.pid) if "fake_vllm" in Path(f"/proc/{p}/cmdline").read_text()]
     (engine, worker) = children(server)

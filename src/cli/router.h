@@ -6,7 +6,7 @@
 
 namespace cyllm {
 
-// Serves until a signal; the exit status.
-int RunRouter(const ServeSettings& values, ServerProcess& process);
+// Serves until a signal; the exit status. SIGHUP reads the settings again, by `args`.
+int RunRouter(const ServeSettings& values, const Args& args, ServerProcess& process);
 
 }  // namespace cyllm

@@ -21,7 +21,7 @@ int RunServe(const Args& args) {
   if (const auto over = LoadSettings(settings, args)) return *over;
   ServerProcess process;
   process.BeginLog("serve", values.process, settings);
-  if (!values.upstream.urls.empty()) return RunRouter(values, process);
+  if (!values.upstream.urls.empty()) return RunRouter(values, args, process);
 
   const std::string name = ProcessName("");
   const auto worker = Worker::Make(MakeWorkerOptions(values.models, name));

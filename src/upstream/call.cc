@@ -6,9 +6,8 @@
 #include <boost/asio.hpp>
 
 #include "base/log.h"
-#include "upstream/openai/answer.h"
+#include "upstream/openai/continuation.h"
 #include "upstream/openai/error.h"
-#include "upstream/openai/request.h"
 #include "upstream/openai/sse.h"
 
 namespace cyllm::upstream {
@@ -43,8 +42,8 @@ class CallStream final : public EventSource {
 };
 
 // No token is asked for: nothing that the server would have to do.
-Batch NoTokens(const Request& request, const std::string& worker) {
-  Batch events = {Accepted{0, 0, worker}};
+Batch NoTokens(const Request& request, const AnswerOptions& expected) {
+  Batch events = {Accepted{0, 0, expected.worker, expected.digest, expected.resumable, {}}};
   for (uint32_t i = 0; i < request.facts.choices; ++i) {
     Finished finished;
     finished.choice = i;
@@ -146,14 +145,31 @@ Task<Status> Call::Ask() {
   if (facts.needs & ~profile.capabilities)
     co_return MakeStatus(Code::kUnimplemented, "the model's server cannot do what the request needs",
                          "unsupported");
-  if (IsStreamed(facts.kind) && facts.max_tokens == 0 && facts.resume.choices.empty()) {
-    Push(NoTokens(request_, core_->options.name));
+  const std::string model = core_->ModelName(facts.model);
+  expected_ = {.kind = facts.kind,
+               .choices = facts.choices,
+               .worker = core_->options.name,
+               .start = begun_,
+               .usage_per_choice = profile.usage_per_choice,
+               .ids_by_logprobs = profile.ids_by_logprobs && CanContinue(profile, facts, **parts),
+               .digest = core_->DigestOf(model),
+               .resumable = CanContinue(profile, facts, **parts),
+               .begun = {}};
+  const bool begun = !facts.resume.choices.empty();
+  const uint64_t delivered = begun ? facts.resume.choices.front().delivered.tokens : 0;
+  if (IsStreamed(facts.kind) && facts.max_tokens && *facts.max_tokens <= delivered) {
+    Push(NoTokens(request_, expected_));
     co_return Status::Ok();
   }
-  Result<HttpCall> http = ToHttp(profile, core_->ModelName(facts.model), facts, **parts);
-  if (!http) co_return http.error();
   const std::shared_ptr<HttpClient> client = core_->ClientOf(home());
   if (!client) co_return Unavailable("the server is shutting down", "draining");
+  Result<HttpCall> http =
+      begun ? co_await Continue(*client, profile, model) : ToHttp(profile, model, facts, **parts);
+  if (!http) co_return http.error();
+  if (begun) {  // as a completion, whatever it was
+    expected_.kind = Kind::kTokens;
+    expected_.begun = facts.resume.choices.front().delivered;
+  }
   co_await Wanted();
   ClientCall call{"POST", std::move(http->path), std::move(http->body), Headers(),
                   std::min(After(Clock::now(), core_->options.first_byte_limit), context_.deadline)};
@@ -175,11 +191,7 @@ Task<Status> Call::Ask() {
 
 Task<Status> Call::ReadStream(ClientAnswer& answer) {
   SseParser sse(kMaxEvent);
-  StreamAnswer decoder({.kind = request_.facts.kind,
-                        .choices = request_.facts.choices,
-                        .worker = core_->options.name,
-                        .start = begun_,
-                        .usage_per_choice = core_->profile.load()->usage_per_choice});
+  StreamAnswer decoder(expected_);
   std::vector<std::string> found;
   while (true) {
     co_await Wanted();

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "upstream/core.h"
+#include "upstream/openai/answer.h"
+#include "upstream/openai/request.h"
 
 namespace cyllm::upstream {
 
@@ -23,6 +25,10 @@ class Call : public std::enable_shared_from_this<Call> {
   void Start();
   Task<> Run();
   Task<Status> Ask();
+  // continue.cc. For a request that was begun elsewhere.
+  Task<Result<HttpCall>> Continue(HttpClient& client, const Profile& profile, const std::string& model);
+  Task<Result<std::string>> Post(HttpClient& client, Result<HttpCall> call);
+
   Task<Status> ReadStream(ClientAnswer& answer);
   Task<Status> ReadWhole(ClientAnswer& answer);
   Task<> Wanted();
@@ -39,6 +45,7 @@ class Call : public std::enable_shared_from_this<Call> {
   boost::asio::cancellation_signal stop_;
   Batch events_;
   Status end_;
+  AnswerOptions expected_;  // of a streamed one
   bool started_ = false, ended_ = false, stopped_ = false, wanted_ = false, woken_ = false;
 };
 

@@ -43,6 +43,10 @@ struct Upstream::Core : std::enable_shared_from_this<Core> {
   // What the server calls the model; options.model, or what `default` stands for.
   std::string ModelName(const std::string& asked) const;
 
+  // Equal where answers of one server can be gone on with by another; empty: never.
+  std::string DigestOf(const std::string& served) const;
+  uint32_t ContextOf(const std::string& served) const;  // tokens; 0: not told
+
   bool Register(const std::shared_ptr<upstream::Call>& call);  // false: draining
   void Unregister(const upstream::Call* call);
   void EndRunning(const Status& why, TimePoint silent_since = kNever);
@@ -69,6 +73,7 @@ struct Upstream::Core : std::enable_shared_from_this<Core> {
   Signal look_now;
   boost::asio::cancellation_signal stop_looking;  // on prober only
   TimePoint models_due = TimePoint::min();        // on prober only
+  bool looked = false;                            // on prober only
 };
 
 }  // namespace cyllm

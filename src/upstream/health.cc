@@ -7,6 +7,7 @@ namespace cyllm::upstream {
 void Health::OnProbe(Probe probe, TimePoint now) {
   switch (probe) {
     case Probe::kServes:
+      if (ever_up_ && !up_) OnAnswer();  // it was gone, and is another one now
       up_ = ever_up_ = true;
       silent_ = 0;
       break;

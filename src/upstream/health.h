@@ -29,9 +29,10 @@ class Health {
     kSilent
   };  // 200; another answer, or no connection; no answer in time
   void OnProbe(Probe probe, TimePoint now);
-  void OnUnreachable();               // a request found nobody: down until a probe says otherwise
-  void OnServerError(TimePoint now);  // 5xx, a death in mid-answer
-  void OnAnswer();                    // any answer that shows a working server
+  void OnUnreachable();  // a request found nobody: down until a probe says otherwise
+  // 5xx, a death in mid-answer. Forgotten once probes find it gone and back.
+  void OnServerError(TimePoint now);
+  void OnAnswer();  // any answer that shows a working server
 
   bool ready(TimePoint now) const { return up_ && now >= paused_until_; }
   bool up() const { return up_; }

@@ -65,6 +65,16 @@ TEST(Health, AnAnswerInBetweenForgives) {
   EXPECT_TRUE(health.ready(kNow));
 }
 
+TEST(Health, AServerThatWasGoneIsNotHeldAgainst) {
+  Health health;
+  health.OnProbe(Probe::kServes, kNow);
+  for (int i = 0; i < 10; ++i) health.OnServerError(kNow);
+  EXPECT_EQ(health.reason(kNow), "the model's server fails");
+  health.OnProbe(Probe::kRefuses, kNow);
+  health.OnProbe(Probe::kServes, kNow);
+  EXPECT_TRUE(health.ready(kNow));
+}
+
 TEST(Health, NobodyThere) {
   Health health;
   health.OnProbe(Probe::kServes, kNow);

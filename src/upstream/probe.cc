@@ -97,7 +97,7 @@ Task<> Upstream::Core::Probe() {
   }
   if (!serves) {
     metrics.probes_failed.Increment();
-    if (was_up)
+    if (was_up || !std::exchange(looked, true))
       Log()->warn("{} ({}) does not serve: {}", options.name, url.ToString(), body.error().ToString());
     models_due = TimePoint::min();
     co_return;

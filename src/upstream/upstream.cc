@@ -14,6 +14,13 @@ namespace asio = boost::asio;
 using upstream::Call;
 using upstream::ServedModel;
 
+namespace {
+
+// A server whose KV cache is as full as this will soon put requests aside: it counts as twice as busy.
+constexpr double kKvFull = 0.9;
+
+}  // namespace
+
 Upstream::Core::Core(UpstreamOptions o, Url u, std::shared_ptr<asio::ssl::context> t, Executor p)
     : options(std::move(o)),
       url(std::move(u)),
@@ -64,6 +71,27 @@ std::string Upstream::Core::ModelName(const std::string& asked) const {
   const bool listed = std::ranges::any_of(models, [&](const ServedModel& m) { return m.id == asked; });
   if (listed || asked != "default" || models.empty()) return asked;
   return options.default_model.empty() ? models.front().id : options.default_model;
+}
+
+namespace {
+
+std::string Digest(const upstream::Profile& profile, const ServedModel& model) {
+  if (!profile.continues || model.identity.empty()) return {};
+  return std::string(profile.name) + " " + model.identity;
+}
+
+}  // namespace
+
+std::string Upstream::Core::DigestOf(const std::string& served) const {
+  MutexLock lock(mutex);
+  const auto model = std::ranges::find(models, served, &ServedModel::id);
+  return model == models.end() ? std::string() : Digest(*profile.load(), *model);
+}
+
+uint32_t Upstream::Core::ContextOf(const std::string& served) const {
+  MutexLock lock(mutex);
+  const auto model = std::ranges::find(models, served, &ServedModel::id);
+  return model == models.end() ? 0 : model->max_model_len;
 }
 
 bool Upstream::Core::Register(const std::shared_ptr<Call>& call) {
@@ -127,7 +155,8 @@ Snapshot Upstream::Describe() const {
     info.engine = std::string(profile.name);
     info.state = ModelState::kReady;
     info.max_model_len = model.max_model_len;
-    info.capabilities = profile.capabilities;
+    info.digest = Digest(profile, model);
+    info.capabilities = profile.capabilities | (info.digest.empty() ? 0u : kCapResume);
     info.created = model.created;
     for (const ServedModel& other : core_->models)
       if (!other.parent.empty() && other.parent == model.id) info.adapters.push_back(other.id);
@@ -148,6 +177,7 @@ Snapshot Upstream::Describe() const {
   snapshot.load.running =
       core_->load.running ? count(*core_->load.running) : static_cast<uint32_t>(core_->running.size());
   snapshot.load.waiting = count(core_->load.waiting.value_or(0));
+  if (core_->load.kv_usage.value_or(0) >= kKvFull) snapshot.load.waiting += snapshot.load.running;
   snapshot.load.max_running = core_->options.max_running;
   std::string reason = core_->draining ? "draining" : core_->health.reason(now);
   if (reason.empty()) reason = core_->trouble;

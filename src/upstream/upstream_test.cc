@@ -149,6 +149,10 @@ TEST_F(UpstreamTest, DescribesWhatTheServerTells) {
   const auto upstream = Make(server);
   AwaitReady(*upstream);
   Await(*upstream, [](const Snapshot& s) { return s.load.running == 3 && s.load.waiting == 7; });
+  // With a full KV cache each of them counts twice.
+  server.Say("/metrics",
+             "vllm:num_requests_running 3\nvllm:num_requests_waiting 7\nvllm:kv_cache_usage_perc 0.95\n");
+  Await(*upstream, [](const Snapshot& s) { return s.load.running == 3 && s.load.waiting == 10; });
   const Snapshot snapshot = upstream->Describe();
   ASSERT_THAT(snapshot.models, SizeIs(2));
   EXPECT_EQ(snapshot.models[0].id, "default");
@@ -156,6 +160,49 @@ TEST_F(UpstreamTest, DescribesWhatTheServerTells) {
   EXPECT_EQ(snapshot.models[1].max_model_len, 2048u);
   EXPECT_EQ(snapshot.models[1].engine, "vllm");
   EXPECT_TRUE(snapshot.models[1].capabilities & kCapTools);
+}
+
+TEST_F(UpstreamTest, GoesOnWithAnAnswerOfAnother) {
+  std::vector<std::string> asked;
+  TestServer server([&](Exchange& e) {
+    asked.push_back(e.path + " " + e.body);
+    if (e.path == "/detokenize") e.Respond(200, R"({"prompt":"a b"})");
+    if (e.path == "/tokenize") e.Respond(200, R"({"tokens":[1,2]})");
+    if (e.path != "/v1/completions") return true;
+    e.BeginStream();
+    e.Data(R"({"choices":[{"index":0,"text":" c","token_ids":[8],"finish_reason":"stop"}]})");
+    e.EndStream();
+    return true;
+  });
+  server.Say("/v1/models", R"({"data":[{"id":"smol","owned_by":"vllm","root":"/m","max_model_len":2048}]})");
+  const auto upstream = Make(server);
+  AwaitReady(*upstream);
+  const ModelInfo model = *upstream->Describe().Find("smol");
+  EXPECT_EQ(model.digest, "vllm /m");
+  EXPECT_TRUE(model.capabilities & kCapResume);
+
+  Request request = Chat();
+  request.facts.resume = {1, {{{6, 7}, {2, 3, 0, 0}}}, model.digest};
+  const Answer answer = Ask(*upstream, request);
+  EXPECT_TRUE(answer.end.ok()) << answer.end.ToString();
+  EXPECT_EQ(std::get<Accepted>(answer.events[0]).digest, model.digest);
+  EXPECT_EQ(std::get<TextDelta>(answer.events[1]), (TextDelta{0, " c", {8}, {}, {3, 5, 0, 0}}));
+  ASSERT_THAT(asked, SizeIs(3));
+  EXPECT_THAT(asked[2], HasSubstr(R"("prompt":[1,2,6,7])"));
+  EXPECT_THAT(asked[2], HasSubstr(R"("max_tokens":2044)"));
+
+  // All of it had been delivered.
+  request.facts.max_tokens = 2;
+  const Answer nothing = Ask(*upstream, request);
+  EXPECT_TRUE(nothing.end.ok());
+  EXPECT_EQ(std::get<Accepted>(nothing.events[0]).digest, model.digest);
+  EXPECT_EQ(std::get<Finished>(nothing.events[1]).reason, FinishReason::kLength);
+  // The ids are not those of the text, or the model is another.
+  request.facts.max_tokens.reset();
+  request.facts.resume.choices[0].delivered.text_bytes = 4;
+  EXPECT_EQ(Ask(*upstream, request).end.reason, "cannot_resume");
+  request.facts.resume.digest = "vllm /other";
+  EXPECT_EQ(Ask(*upstream, request).end.reason, "cannot_resume");
 }
 
 TEST_F(UpstreamTest, FindsOutWhatTheServerIs) {

@@ -249,6 +249,8 @@ ModelInfo UpstreamSlot::Describe() const {
   if (const ModelInfo* served = snapshot.Find(model_.empty() ? "default" : model_)) {
     info.max_model_len = served->max_model_len;
     info.adapters = served->adapters;
+    info.digest = served->digest;
+    info.capabilities = served->capabilities;
   }
   if (!supervisor_) {
     info.state = Usable() ? ModelState::kReady : was_loaded_ ? ModelState::kFailed : ModelState::kLoading;

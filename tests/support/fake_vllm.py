@@ -17,9 +17,11 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 KEEP_ALIVE = 5  # seconds; uvicorn's
+ANSWER = 2  # the token after which the assistant speaks: what a chat's template ends with
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -51,6 +53,7 @@ class Server(ThreadingHTTPServer):
         self.running = 0
         self.changed = threading.Condition()
         self.requests: list[dict] = []
+        self.words: dict[int, str] = {}  # by their ids, as far as it has met them
         self.delay = float(os.environ.get("FAKE_VLLM_TOKEN_S", "0"))
         if args.uds:
             self.address_family = socket.AF_UNIX
@@ -172,7 +175,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(503 if server.state == "dead" else 200, b"", "text/plain")
         elif self.path == "/v1/models":
             self.reply(200, {"object": "list", "data": [
-                {"id": server.name, "object": "model", "created": 1795393057, "owned_by": "vllm", "root": server.args.model,
+                {"id": server.name, "object": "model", "created": 1795393057, "owned_by": "vllm", "root": os.environ.get("FAKE_VLLM_ROOT", server.args.model),
                  "parent": None, "max_model_len": server.args.max_model_len or 2048}]})  # fmt: skip
         elif self.path == "/metrics":
             lines = [f'vllm:num_requests_running{{engine="0",model_name="{server.name}"}} {float(server.running)}',
@@ -211,10 +214,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.generate(body, overloaded=bool(limit) and running > limit)
             elif self.path == "/tokenize":
                 text = body.get("prompt") or " ".join(m["content"] for m in body["messages"])
-                ids = [identity(w) for w in text.split()]
+                ids = [self.identity(w) for w in text.split()] + ([] if "prompt" in body else [ANSWER])
                 self.reply(200, {"count": len(ids), "max_model_len": 2048, "tokens": ids, "token_strs": None})
             elif self.path == "/detokenize":
-                self.reply(200, {"prompt": " ".join(f"<{i}>" for i in body["tokens"])})
+                self.reply(200, {"prompt": " ".join(server.words.get(i, f"<{i}>") for i in body["tokens"])})
             elif self.path == "/v1/rerank":
                 scores = [{"index": i, "document": {"text": d}, "relevance_score": len(d) / 100} for i, d in enumerate(body["documents"])]
                 self.reply(200, {"id": "r", "model": server.name, "results": sorted(scores, key=lambda s: -s["relevance_score"]),
@@ -264,7 +267,7 @@ class Handler(BaseHTTPRequestHandler):
     # ---- generation
 
     def generate(self, body: dict, overloaded: bool):
-        chat = self.path == "/v1/chat/completions"
+        chat, done = self.path == "/v1/chat/completions", 0
         stream = body.get("stream", False)
         if body.get("temperature", 1) < 0:
             return self.error(400, "temperature must be non-negative, got -1.0.", param="temperature")
@@ -276,7 +279,10 @@ class Handler(BaseHTTPRequestHandler):
             text = body["messages"][-1]["content"]
         else:
             prompt = body["prompt"]
-            text = prompt if isinstance(prompt, str) else " ".join(f"t{i}" for i in prompt)
+            text = prompt if isinstance(prompt, str) else " ".join(self.server.words.get(i, f"t{i}") for i in prompt)
+            if not isinstance(prompt, str) and ANSWER in prompt:  # a chat that was begun elsewhere
+                done = len(prompt) - prompt.index(ANSWER) - 1
+                text = " ".join(self.server.words[i] for i in prompt[: prompt.index(ANSWER)])
         words, name = text.split(), ""
         if words[:1] == ["fault:"]:
             name, words = words[1], words[2:] or ["one", "two", "three"]
@@ -285,17 +291,20 @@ class Handler(BaseHTTPRequestHandler):
         self.begin()
         if overloaded or name == "overloaded":
             return self.error_event(503, "Too many queued requests", "Service Unavailable")
-        return Answer(self, body, chat, words, name).write()
+        return Answer(self, body, chat, words, name, done).write()
 
-
-def identity(word: str) -> int:
-    return sum(word.encode()) + 1000
+    def identity(self, word: str) -> int:
+        number = sum(word.encode()) + 1000 if len(word) < 3 else zlib.crc32(word.encode()) >> 4 | 1 << 20
+        self.server.words[number] = word
+        return number
 
 
 class Answer:
-    def __init__(self, handler: Handler, body: dict, chat: bool, words: list[str], fault: str):
+    def __init__(self, handler: Handler, body: dict, chat: bool, words: list[str], fault: str, done: int):
+        """`done`: of the words, said elsewhere."""
         self.handler, self.body, self.chat, self.fault = handler, body, chat, fault
-        limit = body.get("max_tokens", len(words))
+        self.done = done
+        limit = done + body.get("max_tokens", len(words))
         self.reason = "length" if limit < len(words) else "stop"
         self.words = words[:limit]
         self.ids = body.get("return_token_ids", False)
@@ -328,7 +337,7 @@ class Answer:
                 if not self.text(index):
                     return None
         if (self.body.get("stream_options") or {}).get("include_usage"):
-            tokens = len(self.words) * self.body.get("n", 1)
+            tokens = (len(self.words) - self.done) * self.body.get("n", 1)
             usage = {"prompt_tokens": len(self.prompt), "total_tokens": len(self.prompt) + tokens, "completion_tokens": tokens}
             details = {"cached_tokens": 2, "created_cache_tokens": 0, "multimodal_tokens": None}
             usage["prompt_tokens_details"] = details if server.args.enable_prompt_tokens_details else None
@@ -342,6 +351,10 @@ class Answer:
         held = max((len(s) for s in stops), default=1) - 1
         shown, whole = 0, ""
         for i, word in enumerate(self.words):
+            if i < self.done:
+                whole += (" " if i else "") + word
+                shown = len(whole)
+                continue
             with server.changed:
                 server.changed.wait_for(lambda: server.state in ("dead", "hanging"), server.delay)
                 state = server.state
@@ -364,7 +377,7 @@ class Answer:
             found = [(whole.find(s), s) for s in stops if s in whole]
             if found:
                 at, stop = min(found)
-                self.piece(index, whole[shown:at], [identity(word)], "stop", stop)
+                self.piece(index, whole[shown:at], [handler.identity(word)], "stop", stop)
                 return True
             last = i + 1 == len(self.words)
             upto = len(whole) if last and self.reason == "stop" else max(shown, len(whole) - held)
@@ -372,7 +385,7 @@ class Answer:
             if self.body.get("logprobs") is True:
                 entry = {"token": word, "logprob": -0.5, "bytes": list(word.encode())}
                 logprobs = {"content": [entry | {"top_logprobs": [entry] * self.body.get("top_logprobs", 0)}]}
-            self.piece(index, whole[shown:upto], [identity(word)], self.reason if last else None, logprobs=logprobs)
+            self.piece(index, whole[shown:upto], [handler.identity(word)], self.reason if last else None, logprobs=logprobs)
             shown = upto
         if not self.words:
             self.piece(index, "", [], "stop")

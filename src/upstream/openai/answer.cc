@@ -23,7 +23,10 @@ double Milliseconds(TimePoint from, TimePoint to) {
 }  // namespace
 
 StreamAnswer::StreamAnswer(AnswerOptions options)
-    : options_(std::move(options)), choices_(std::max(options_.choices, 1u)) {}
+    : options_(std::move(options)), choices_(std::max(options_.choices, 1u)) {
+  choices_.front().end = options_.begun;
+  choices_.front().token_ids = options_.begun.tokens;
+}
 
 bool StreamAnswer::complete() const {
   return std::all_of(choices_.begin(), choices_.end(), [](const Choice& c) { return c.finished; });
@@ -47,8 +50,13 @@ struct StreamAnswer::Reader {
     if (!choices || !choices->is_array()) return answer.has_usage_ ? Status::Ok() : Garbage();
     if (!answer.accepted_) {
       answer.accepted_ = true;
+      const AnswerOptions& options = answer.options_;
       out.push_back(Accepted{std::max(answer.usage_.prompt_tokens, answer.prompt_token_ids_),
-                             answer.usage_.cached_tokens, answer.options_.worker});
+                             answer.usage_.cached_tokens,
+                             options.worker,
+                             options.digest,
+                             options.resumable,
+                             {}});
     }
     for (const json::value& value : choices->get_array()) {
       if (!value.is_object()) return Garbage();
@@ -76,7 +84,9 @@ struct StreamAnswer::Reader {
     const bool finishes = reason && reason->is_string();
     if (choice.finished) return Status::Ok();  // some repeat an empty delta after the end
 
-    const std::optional<std::vector<int32_t>> ids = ReadIds(object, "token_ids");
+    const bool hidden = answer.options_.ids_by_logprobs;
+    const std::optional<std::vector<int32_t>> ids =
+        hidden ? ReadLogprobIds(object) : ReadIds(object, "token_ids");
     Delta delta{number, choice, ids.value_or(std::vector<int32_t>()), ids.has_value()};
     if (answer.options_.kind == Kind::kChat) {
       const json::value* inner = object.if_contains("delta");
@@ -84,7 +94,8 @@ struct StreamAnswer::Reader {
         if (Status status = ChatDelta(delta, inner->get_object(), object); !status.ok()) return status;
       }
     } else {
-      Text(delta, ReadText(object, "text"), ReadCompletionLogprobs(object));
+      Text(delta, ReadText(object, "text"),
+           hidden ? std::vector<TokenLogprob>() : ReadCompletionLogprobs(object));
     }
     // Ids of a token that shows nothing yet.
     if (!delta.ids.empty()) Text(delta, "", {});
@@ -112,7 +123,8 @@ struct StreamAnswer::Reader {
       out.push_back(std::move(event));
     }
     const json::value* calls = object.if_contains("tool_calls");
-    std::vector<TokenLogprob> logprobs = ReadChatLogprobs(choice);
+    std::vector<TokenLogprob> logprobs;
+    if (!answer.options_.ids_by_logprobs) logprobs = ReadChatLogprobs(choice);
     const std::string_view content = ReadText(object, "content");
     if (!content.empty() || !logprobs.empty()) Text(delta, content, std::move(logprobs));
     if (calls && calls->is_array()) {
@@ -235,7 +247,7 @@ Status StreamAnswer::OnEnd(Batch& out) {
     return s;
   }
   // Of several choices only the sum is told: by their ids where the server gave them, the rest on the last.
-  uint64_t left = has_usage_ ? usage_.completion_tokens : 0;
+  uint64_t left = has_usage_ ? usage_.completion_tokens + options_.begun.tokens : 0;
   for (size_t i = 0; i < choices_.size(); ++i) {
     const Choice& choice = choices_[i];
     uint64_t tokens = choice.ids_known ? choice.token_ids : choice.end.tokens;

@@ -23,6 +23,10 @@ struct AnswerOptions {
   std::string worker;             // said in Accepted
   TimePoint start{};              // when the request was sent, for timings
   bool usage_per_choice = false;  // see Profile
+  bool ids_by_logprobs = false;   // the logprobs were asked for their ids, and are not shown
+  std::string digest;             // said in Accepted, and whether another server can go on
+  bool resumable = false;
+  Offsets begun;  // where it goes on, if it was begun elsewhere
 };
 
 // The answer to a chat or completion request that was asked to be streamed.

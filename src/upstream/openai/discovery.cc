@@ -66,7 +66,15 @@ Result<std::vector<ServedModel>> ReadModels(std::string_view body) {
     model.parent = std::string(ReadText(in, "parent"));
     model.max_model_len = Length(ReadInteger(in, "max_model_len"));
     model.created = ReadInteger(in, "created").value_or(0);
-    const json::value* meta = in.if_contains("meta");  // llama-server
+    // vLLM and SGLang name where the weights come from; llama-server tells what they are like.
+    model.identity = std::string(ReadText(in, "root"));
+    const json::value* meta = in.if_contains("meta");
+    if (meta && meta->is_object()) {
+      for (const char* key : {"n_params", "size", "n_vocab", "n_embd", "n_ctx_train", "ftype"}) {
+        if (const json::value* value = meta->get_object().if_contains(key))
+          model.identity += std::string(key) + "=" + json::serialize(*value) + " ";
+      }
+    }
     if (model.max_model_len == 0 && meta && meta->is_object()) {
       model.max_model_len = Length(ReadInteger(meta->get_object(), "n_ctx"));
       if (model.max_model_len == 0)

@@ -17,6 +17,7 @@ struct ServedModel {
   std::string parent;          // of an adapter: the model it belongs to
   uint32_t max_model_len = 0;  // 0: not told
   int64_t created = 0;         // unix seconds
+  std::string identity;  // what the server tells of the weights: equal ones are of one model; empty: nothing
   bool operator==(const ServedModel&) const = default;
 };
 

@@ -72,10 +72,11 @@ TEST(Discovery, Models) {
     {"id":"g","owned_by":"llamacpp","meta":{"n_ctx_train":8192}}, {"no":"id"}, 7]})");
   ASSERT_TRUE(models);
   ASSERT_EQ(models->size(), 3u);
-  EXPECT_EQ((*models)[0], (ServedModel{"smol", "vllm", "", 2048, 5}));
+  EXPECT_EQ((*models)[0], (ServedModel{"smol", "vllm", "", 2048, 5, "/m"}));
   EXPECT_EQ((*models)[1].parent, "smol");
   EXPECT_EQ((*models)[2].max_model_len, 8192u);
   EXPECT_EQ(ProfileOfOwner((*models)[2].owned_by)->name, "llama-server");
+  EXPECT_EQ((*models)[2].identity, "n_ctx_train=8192 ");
   EXPECT_EQ(ProfileOfOwner("somebody"), nullptr);
   EXPECT_EQ(ProfileOfOwner(""), nullptr);
   for (const char* bad : {"", "[]", R"({"data":7})", "<html>"}) EXPECT_FALSE(ReadModels(bad)) << bad;

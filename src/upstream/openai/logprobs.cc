@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
+#include <limits>
 
 #include "upstream/openai/values.h"
 
@@ -60,6 +61,19 @@ std::vector<TokenLogprob> ReadChatLogprobs(const json::object& choice) {
     out.push_back(std::move(token));
   }
   return out;
+}
+
+std::optional<std::vector<int32_t>> ReadLogprobIds(const json::object& choice) {
+  const json::object* logprobs = Logprobs(choice);
+  const json::array* content = logprobs ? Array(*logprobs, "content") : nullptr;
+  if (!content) return std::nullopt;
+  std::vector<int32_t> ids;
+  for (const json::value& token : *content) {
+    const auto id = token.is_object() ? ReadInteger(token.get_object(), "id") : std::nullopt;
+    if (!id || *id < 0 || *id > std::numeric_limits<int32_t>::max()) return std::nullopt;
+    ids.push_back(static_cast<int32_t>(*id));
+  }
+  return ids;
 }
 
 std::vector<TokenLogprob> ReadCompletionLogprobs(const json::object& choice) {

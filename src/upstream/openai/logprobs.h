@@ -2,6 +2,7 @@
 #pragma once
 
 #include <boost/json/object.hpp>
+#include <optional>
 #include <vector>
 
 #include "inference/event.h"
@@ -13,5 +14,8 @@ std::vector<TokenLogprob> ReadChatLogprobs(const boost::json::object& choice);
 // {"logprobs": {"tokens": [...], "token_logprobs": [...], "top_logprobs": [{token: logprob}]}}, or, of
 // llama-server, the form of chats
 std::vector<TokenLogprob> ReadCompletionLogprobs(const boost::json::object& choice);
+
+// The ids that llama-server adds to the form of chats; nothing unless every token has one.
+std::optional<std::vector<int32_t>> ReadLogprobIds(const boost::json::object& choice);
 
 }  // namespace cyllm::upstream

@@ -40,6 +40,8 @@ struct Profile {
   std::string_view rerank;  // route; empty: none
   TokenizeForm tokenize = TokenizeForm::kNone;
   bool token_ids = false;         // `return_token_ids`
+  bool ids_by_logprobs = false;   // ids come with `n_probs`, in its logprobs
+  bool continues = false;         // goes on from token ids, and tells those of a prompt: see continuation.h
   bool priority = false;          // `priority`, lower first
   bool adapter_as_model = false;  // an adapter is asked for by its name as the model
   bool strict_tools = false;      // arguments of a forced call follow the schema only with `strict`

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/utf8.h"
+#include "upstream/openai/continuation.h"
 
 namespace cyllm::upstream {
 
@@ -118,6 +119,10 @@ class Mapper {
     if (facts_.seed && Know(kSeed, "seed")) body_.Integer("seed", *facts_.seed);
     if (facts_.priority != 0 && profile_.priority) body_.Integer("priority", facts_.priority);
     if (profile_.token_ids) body_.True("return_token_ids");
+    if (profile_.ids_by_logprobs && CanContinue(profile_, facts_, parts_)) {
+      body_.Integer("n_probs", 1);
+      body_.True("post_sampling_probs");  // of the candidates: nothing has to be sorted for it
+    }
     const Sampling& s = parts_.sampling;
     // The one best token, by other means, where the server refuses several choices of it.
     const bool greedy = s.temperature && *s.temperature == 0;

@@ -17,7 +17,7 @@ struct HttpCall {
 };
 
 // `model`: the server's name for it. UNIMPLEMENTED with `param` for what the profile's server does not know,
-// FAILED_PRECONDITION (cannot_resume) for requests that were begun elsewhere.
+// FAILED_PRECONDITION (cannot_resume) for requests that were begun elsewhere: continuation.h.
 Result<HttpCall> ToHttp(const Profile& profile, std::string_view model, const RequestFacts& facts,
                         const PayloadParts& parts);
 
