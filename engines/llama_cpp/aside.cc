@@ -23,12 +23,12 @@ void Normalise(uint32_t dimensions, std::vector<float>* vector) {
 
 }  // namespace
 
-Aside::Aside(AsideModel model, const Vocabulary& vocabulary, const ChatTemplate& chat, Turnstile& turnstile,
+Aside::Aside(AsideModel model, const Vocabulary& vocabulary, const ChatTemplate& chat, Cores& cores,
              Deliver deliver)
     : model_(std::move(model)),
       vocabulary_(vocabulary),
       chat_(chat),
-      turnstile_(turnstile),
+      cores_(cores),
       deliver_(std::move(deliver)),
       thread_([this] { Run(); }) {}
 
@@ -191,7 +191,7 @@ void Aside::Tokens(const Job& job) {
 void Aside::Begin(Job* job) {
   if (!embedder_) {
     std::string why;
-    std::lock_guard turn(turnstile_);
+    std::lock_guard turn(cores_);
     embedder_ = model_.make_embedder(&why);
     if (!embedder_) return End(*job, CYLLM_RESOURCE_EXHAUSTED, why, "out_of_memory");
   }
@@ -233,7 +233,7 @@ void Aside::Values(Job* job) {
   std::vector<std::vector<float>> vectors;
   bool ok = false;
   {
-    std::unique_lock turn(turnstile_);
+    std::unique_lock<Cores> turn(cores_);
     const auto between = [&] {
       turn.unlock();  // others compute a step
       turn.lock();

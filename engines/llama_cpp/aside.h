@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "llama_cpp/chat_template.h"
+#include "llama_cpp/cores.h"
 #include "llama_cpp/embedder.h"
 #include "llama_cpp/events.h"
-#include "llama_cpp/turnstile.h"
 #include "llama_cpp/vocabulary.h"
 #include "sdk/engine.h"
 
@@ -28,13 +28,13 @@ struct AsideModel {
 };
 
 // Thread-safe; no call blocks but the destructor, which ends what is left. One thread; requests in the order
-// they came, short ones (tokens) first. `vocabulary`, `chat` and `turnstile` outlive it.
+// they came, short ones (tokens) first. `vocabulary`, `chat` and `cores` outlive it.
 class Aside {
  public:
   // Called on its thread; the events hold for the call.
   using Deliver = std::function<void(const std::vector<cyllm_event>&)>;
 
-  Aside(AsideModel model, const Vocabulary& vocabulary, const ChatTemplate& chat, Turnstile& turnstile,
+  Aside(AsideModel model, const Vocabulary& vocabulary, const ChatTemplate& chat, Cores& cores,
         Deliver deliver);
   ~Aside();
 
@@ -75,7 +75,7 @@ class Aside {
   const AsideModel model_;
   const Vocabulary& vocabulary_;
   const ChatTemplate& chat_;
-  Turnstile& turnstile_;
+  Cores& cores_;
   const Deliver deliver_;
 
   std::mutex mutex_;

@@ -34,7 +34,11 @@ class Decoder {
   virtual uint32_t max_running() const = 0;  // of them, in one batch; others may keep what they hold
   virtual uint32_t max_length() const = 0;   // tokens in one sequence
   virtual uint32_t vocabulary() const = 0;
-  virtual bool can_copy() const = 0;  // whether Copy and a Truncate in the middle work with this model
+  virtual uint32_t threads() const = 0;  // compute threads, at most
+  virtual bool can_copy() const = 0;     // whether Copy and a Truncate in the middle work with this model
+
+  // How many of them the next batches get.
+  virtual void SetThreads(uint32_t threads) = 0;
 
   // Computes a batch; blocks for as long as that takes. Positions of a sequence follow on what it holds.
   // Gives up soon after `abort` becomes true.
@@ -48,6 +52,11 @@ class Decoder {
 
   // `to`, until now empty, then holds what `from` holds; the whole of it, Truncate takes away the rest.
   virtual void Copy(uint32_t from, uint32_t to) = 0;
+
+  // What the sequence holds, for Restore of a decoder of the same model. False when that cannot be had.
+  virtual bool Save(uint32_t sequence, std::vector<uint8_t>* state) = 0;
+  // The sequence, until now empty, then holds that; still empty when it fails. `state` may be written to.
+  virtual bool Restore(uint32_t sequence, std::span<uint8_t> state) = 0;
 };
 
 }  // namespace cyllm::llama

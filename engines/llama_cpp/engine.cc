@@ -16,23 +16,29 @@ cyllm_error MakeError(int32_t code, std::string_view message, std::string_view r
   return error;
 }
 
+TimePoint Now() { return std::chrono::steady_clock::now(); }
+
 }  // namespace
 
 Engine::Engine(Decoder& decoder, const Vocabulary& vocabulary, const ChatTemplate& chat, EngineLimits limits,
-               const cyllm_callbacks& callbacks, AsideModel aside)
+               const cyllm_callbacks& callbacks, AsideModel aside, Decoder* prompts)
     : decoder_(decoder),
       vocabulary_(vocabulary),
       chat_(chat),
       callbacks_(callbacks),
       max_requests_(decoder.max_running() + limits.max_waiting),
+      cores_(decoder.threads()),
+      lane_(prompts ? std::make_unique<PromptLane>(*prompts, cores_, Now, [this] { Land(); }) : nullptr),
       scheduler_(
           decoder, vocabulary,
           {limits.prefill_chunk, ChunkBudget::Seconds(limits.target_itl_ms / 1000), limits.prefix_caching},
-          [] { return std::chrono::steady_clock::now(); }),
-      aside_(std::make_unique<Aside>(std::move(aside), vocabulary, chat, turnstile_,
+          Now, lane_.get()),
+      aside_(std::make_unique<Aside>(std::move(aside), vocabulary, chat, cores_,
                                      [this](const std::vector<cyllm_event>& events) { Tell(events); })),
       preparing_([this] { Prepare(); }),
-      computing_([this] { Run(); }) {}
+      computing_([this] { Run(); }) {
+  if (lane_) prompting_ = std::thread([this] { lane_->Run(); });
+}
 
 Engine::~Engine() {
   aside_.reset();  // ends what it has, and told it, before the rest is ended
@@ -45,6 +51,9 @@ Engine::~Engine() {
   mail_came_.notify_all();
   preparing_.join();
   computing_.join();
+  if (!lane_) return;
+  lane_->Stop();
+  prompting_.join();
 }
 
 int32_t Engine::Submit(const cyllm_request& in, cyllm_error* error) {
@@ -165,18 +174,32 @@ void Engine::Run() {
     Mail mail;
     {
       std::unique_lock lock(mutex_);
-      if (!runnable) mail_came_.wait(lock, [&] { return stopping_ || !mail_.empty(); });
+      const auto called = [&] { return stopping_ || landing_ || !mail_.empty(); };
+      if (!runnable && !called()) {
+        cores_.Expect(Cores::kDecode, false);
+        mail_came_.wait(lock, called);
+      }
       if (stopping_) break;
       mail = std::exchange(mail_, {});
+      landing_ = false;
     }
-    if (!mail.empty()) {
-      Accept(std::move(mail));
-      Deliver();
-    }
+    if (!mail.empty()) Accept(std::move(mail));
+    scheduler_.Land(&events_);
+    if (!events_.list().empty()) Deliver();
     runnable = scheduler_.Plan();
     if (runnable) Step();
   }
   EndAll();
+}
+
+// Until its first step, those cores are kept for who comes from the prompt lane.
+void Engine::Land() {
+  {
+    std::lock_guard lock(mutex_);
+    landing_ = true;
+    cores_.Expect(Cores::kDecode, true);
+  }
+  mail_came_.notify_one();
 }
 
 void Engine::Accept(Mail mail) {
@@ -226,8 +249,10 @@ void Engine::Step() {
     abort_ = in_step_.empty() && !ids.empty();
   }
   {
-    std::lock_guard turn(turnstile_);
+    const uint32_t threads = cores_.Enter(Cores::kDecode);
+    decoder_.SetThreads(threads);
     scheduler_.Compute(abort_, &events_);
+    cores_.Leave(threads);
   }
   {
     std::lock_guard lock(mutex_);

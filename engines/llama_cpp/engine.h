@@ -12,8 +12,10 @@
 
 #include "llama_cpp/aside.h"
 #include "llama_cpp/chat_template.h"
+#include "llama_cpp/cores.h"
 #include "llama_cpp/decoder.h"
 #include "llama_cpp/events.h"
+#include "llama_cpp/prompt_lane.h"
 #include "llama_cpp/request.h"
 #include "llama_cpp/scheduler.h"
 #include "llama_cpp/vocabulary.h"
@@ -28,13 +30,14 @@ struct EngineLimits {
   bool prefix_caching = true;
 };
 
-// Thread-safe; no call blocks but Drain and the destructor. Three threads: one renders and tokenises prompts,
-// one computes, one answers what generates no text (Aside). `decoder`, `vocabulary` and `chat` are used by
-// these threads only, and outlive the engine.
+// Thread-safe; no call blocks but Drain and the destructor. Its threads: one renders and tokenises prompts,
+// one computes, one answers what generates no text (Aside), and with `prompts` one computes prompts while
+// others decode (PromptLane). The decoders, `vocabulary` and `chat` are used by these threads only, and
+// outlive the engine.
 class Engine {
  public:
   Engine(Decoder& decoder, const Vocabulary& vocabulary, const ChatTemplate& chat, EngineLimits limits,
-         const cyllm_callbacks& callbacks, AsideModel aside = {});
+         const cyllm_callbacks& callbacks, AsideModel aside = {}, Decoder* prompts = nullptr);
   ~Engine();  // ends what still runs
 
   int32_t Submit(const cyllm_request& in, cyllm_error* error);
@@ -61,6 +64,7 @@ class Engine {
 
   void Prepare();  // of the first thread
   void Run();      // of the second
+  void Land();
   void Accept(Mail mail);
   void Obey(const Command& command);
   void Step();
@@ -83,20 +87,23 @@ class Engine {
   std::unordered_set<uint64_t> in_step_;           // being computed and not cancelled
   std::atomic<bool> abort_ = false;                // nobody wants the running step any more
   bool draining_ = false, stopping_ = false;
+  bool landing_ = false;  // the prompt lane has a result
   SchedulerStats stats_;
 
   std::unique_ptr<TokenIndex> index_;  // made by the first thread when first needed
+
+  Cores cores_;
+  std::unique_ptr<PromptLane> lane_;  // null: there is none
 
   // Of the computing thread.
   Scheduler scheduler_;
   Events events_;
   std::unordered_map<uint64_t, Early> early_;
 
-  Turnstile turnstile_;
   std::mutex telling_;  // callbacks are serial
   std::unique_ptr<Aside> aside_;
 
-  std::thread preparing_, computing_;
+  std::thread preparing_, computing_, prompting_;
 };
 
 }  // namespace cyllm::llama

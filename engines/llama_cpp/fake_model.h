@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <functional>
 #include <map>
 #include <string>
@@ -65,6 +66,8 @@ class FakeDecoder final : public Decoder {
   uint32_t max_running() const override { return running_; }
   uint32_t max_length() const override { return length_; }
   uint32_t vocabulary() const override { return kVocabulary; }
+  uint32_t threads() const override { return 2; }
+  void SetThreads(uint32_t n) override { EXPECT_TRUE(n == 1 || n == 2); }
   bool can_copy() const override { return copies; }
 
   DecodeResult Decode(std::span<const Row> rows, const std::atomic<bool>& abort) override {
@@ -101,6 +104,20 @@ class FakeDecoder final : public Decoder {
     held_.at(to) = held_.at(from);
     ++copied;
   }
+  bool Save(uint32_t sequence, std::vector<uint8_t>* state) override {
+    const auto& held = held_.at(sequence);
+    const auto* bytes = reinterpret_cast<const uint8_t*>(held.data());
+    state->assign(bytes, bytes + held.size() * sizeof(Token));
+    return saves;
+  }
+  bool Restore(uint32_t sequence, std::span<uint8_t> state) override {
+    std::vector<Token>& held = held_.at(sequence);
+    EXPECT_TRUE(held.empty());
+    if (!restores) return false;
+    held.resize(state.size() / sizeof(Token));
+    std::memcpy(held.data(), state.data(), state.size());
+    return true;
+  }
 
   const std::vector<Token>& held(uint32_t sequence) const { return held_.at(sequence); }
   // Rows of `sequence` in step `step`.
@@ -114,7 +131,7 @@ class FakeDecoder final : public Decoder {
     return held.back() == 'z' ? kEnd : held.back() + 1;
   };
   std::function<void(const std::atomic<bool>& abort)> on_decode;
-  bool copies = true, fails = false, keep_steps = true;
+  bool copies = true, fails = false, saves = true, restores = true, keep_steps = true;
   std::vector<std::vector<Row>> steps;
   uint32_t copied = 0;
 

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <vector>
 
+#include "llama_cpp/sequence_state.h"
 #include "llama_cpp/thread_governor.h"
 
 namespace cyllm::llama {
@@ -57,8 +58,7 @@ class LlamaDecoder final : public Decoder {
       : threads_(threads),
         governor_(threads),
         vocabulary_(static_cast<uint32_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)))),
-        can_copy_(!llama_model_is_recurrent(model) && !llama_model_is_hybrid(model) &&
-                  llama_model_n_swa(model) == 0) {}
+        can_copy_(CanCut(model)) {}
 
   bool Open(llama_model* model, const Options& options, const KvPlan& plan) {
     llama_context_params params = llama_context_default_params();
@@ -92,17 +92,20 @@ class LlamaDecoder final : public Decoder {
   uint32_t max_running() const override { return max_running_; }
   uint32_t max_length() const override { return max_length_; }
   uint32_t vocabulary() const override { return vocabulary_; }
+  uint32_t threads() const override { return threads_; }
+  void SetThreads(uint32_t threads) override { granted_ = std::min(threads, threads_); }
   bool can_copy() const override { return can_copy_; }
 
   DecodeResult Decode(std::span<const Row> rows, const std::atomic<bool>& abort) override {
     batch_.Fill(rows);
     abort_ = &abort;
-    const auto threads = static_cast<int32_t>(governor_.threads());
+    const auto threads = static_cast<int32_t>(std::min(granted_, governor_.threads()));
     llama_set_n_threads(context_.get(), threads, threads);
     const auto wall = std::chrono::steady_clock::now();
     const auto cpu = ProcessCpu();
     const int32_t result = llama_decode(context_.get(), batch_.get(static_cast<int32_t>(rows.size())));
-    governor_.Report(std::chrono::steady_clock::now() - wall, ProcessCpu() - cpu);
+    // With fewer, others of this process compute too: the time it gets says nothing.
+    if (granted_ == threads_) governor_.Report(std::chrono::steady_clock::now() - wall, ProcessCpu() - cpu);
     abort_ = nullptr;
     if (result == 0) return DecodeResult::kOk;
     return result == 2 ? DecodeResult::kAborted : DecodeResult::kFailed;
@@ -123,13 +126,26 @@ class LlamaDecoder final : public Decoder {
   void Copy(uint32_t from, uint32_t to) override {
     const auto source = static_cast<llama_seq_id>(from), target = static_cast<llama_seq_id>(to);
     if (!copies_streams_) {
-      copy_.resize(llama_state_seq_get_size(context_.get(), source));
-      const size_t size = llama_state_seq_get_data(context_.get(), copy_.data(), copy_.size(), source);
-      if (size > 0 && llama_state_seq_set_data(context_.get(), copy_.data(), size, target) > 0) return;
-      Truncate(to, 0);
+      if (Save(from, &copy_) && Restore(to, copy_)) return;
       copies_streams_ = true;
     }
     llama_memory_seq_cp(memory(), source, target, -1, -1);
+  }
+
+  bool Save(uint32_t sequence, std::vector<uint8_t>* state) override {
+    const auto id = static_cast<llama_seq_id>(sequence);
+    state->resize(llama_state_seq_get_size(context_.get(), id));
+    state->resize(llama_state_seq_get_data(context_.get(), state->data(), state->size(), id));
+    return Generalise(sequence, max_sequences_, state);
+  }
+
+  bool Restore(uint32_t sequence, std::span<uint8_t> state) override {
+    const auto id = static_cast<llama_seq_id>(sequence);
+    if (Fit(max_sequences_, state) &&
+        llama_state_seq_set_data(context_.get(), state.data(), state.size(), id) > 0)
+      return true;
+    Truncate(sequence, 0);
+    return false;
   }
 
  private:
@@ -187,6 +203,7 @@ class LlamaDecoder final : public Decoder {
   }
 
   const uint32_t threads_;
+  uint32_t granted_ = threads_;
   ThreadGovernor governor_;
   const uint32_t vocabulary_;
   const bool can_copy_;
@@ -207,6 +224,10 @@ uint64_t KvBytesPerToken(const llama_model* model, const std::string& dtype) {
                      static_cast<uint64_t>(std::max(1, llama_model_n_head_kv(model))) / heads;
   return 2 * static_cast<uint64_t>(llama_model_n_layer(model)) *
          ggml_row_size(TypeOf(dtype), static_cast<int64_t>(width));
+}
+
+bool CanCut(const llama_model* model) {
+  return !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model) && llama_model_n_swa(model) == 0;
 }
 
 std::unique_ptr<Decoder> MakeDecoder(llama_model* model, const Options& options, const KvPlan& plan,

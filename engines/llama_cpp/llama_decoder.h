@@ -13,6 +13,9 @@ namespace cyllm::llama {
 // Bytes of the KV cache that one token takes.
 uint64_t KvBytesPerToken(const llama_model* model, const std::string& dtype);
 
+// Whether what a sequence of it holds can be cut anywhere and copied.
+bool CanCut(const llama_model* model);
+
 // A context of `model`, which outlives it, with room for the plan's sequences of plan.max_model_len tokens
 // each. Null and `error` when there is not enough memory.
 std::unique_ptr<Decoder> MakeDecoder(llama_model* model, const Options& options, const KvPlan& plan,

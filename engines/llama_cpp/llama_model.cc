@@ -9,6 +9,7 @@
 
 #include "llama_cpp/llama_decoder.h"
 #include "llama_cpp/llama_vocabulary.h"
+#include "llama_cpp/prompt_lane.h"
 #include "sdk/engine.hpp"
 
 namespace cyllm::llama {
@@ -57,6 +58,8 @@ class NoDecoder final : public Decoder {
   uint32_t max_running() const override { return 1; }
   uint32_t max_length() const override { return length_; }
   uint32_t vocabulary() const override { return 0; }
+  uint32_t threads() const override { return 1; }
+  void SetThreads(uint32_t) override {}
   bool can_copy() const override { return false; }
   DecodeResult Decode(std::span<const Row>, const std::atomic<bool>&) override {
     return DecodeResult::kFailed;
@@ -64,10 +67,20 @@ class NoDecoder final : public Decoder {
   std::span<float> Logits(size_t) override { return {}; }
   void Truncate(uint32_t, uint32_t) override {}
   void Copy(uint32_t, uint32_t) override {}
+  bool Save(uint32_t, std::vector<uint8_t>*) override { return false; }
+  bool Restore(uint32_t, std::span<uint8_t>) override { return false; }
 
  private:
   const uint32_t length_;
 };
+
+// Prefill and decoding share the CPU's cores; what a GPU computes is better computed in turns. What a
+// sequence holds has to be cut where a prefix ends.
+bool LaneHelps(const llama_model* model, const Options& options) {
+  const bool gpu = llama_supports_gpu_offload() && options.n_gpu_layers != 0;
+  const uint32_t threads = options.threads > 0 ? options.threads : CpuBudget();
+  return threads >= 2 && !gpu && CanCut(model);
+}
 
 uint64_t CapabilitiesOf(const LoadedModel& model) {
   uint64_t out = CYLLM_CAP_TOKENIZE | (model.aside.ranks ? CYLLM_CAP_RERANK : CYLLM_CAP_EMBED);
@@ -128,12 +141,20 @@ std::unique_ptr<LoadedModel> LoadModel(const Options& options, const LoadProgres
     return fail(CYLLM_CANCELLED, "loading was stopped");
   const uint64_t per_token = KvBytesPerToken(model, options.kv_cache_dtype);
   const uint64_t budget = options.kv_cache_mib ? uint64_t{options.kv_cache_mib} << 20 : DefaultKvBytes();
+  Options own = options;
+  own.prefill_lane = own.prefill_lane && LaneHelps(model, options);
   const KvPlan plan =
-      PlanKv(options, static_cast<uint32_t>(std::max(1, llama_model_n_ctx_train(model))), per_token, budget);
-  out->decoder = MakeDecoder(model, options, plan, &why);
+      PlanKv(own, static_cast<uint32_t>(std::max(1, llama_model_n_ctx_train(model))), per_token, budget);
+  out->decoder = MakeDecoder(model, own, plan, &why);
   if (!out->decoder) return fail(CYLLM_RESOURCE_EXHAUSTED, name + ": " + why);
-  out->memory_bytes = llama_model_size(model) +
-                      per_token * out->decoder->max_length() * out->decoder->max_sequences() + traits.bytes;
+  if (plan.seats > 0) {
+    own.prefill_chunk = std::min(own.prefill_chunk, PromptLane::kMost);
+    out->prompts = MakeDecoder(model, own, {out->decoder->max_length(), plan.seats}, &why);
+    if (!out->prompts) return fail(CYLLM_RESOURCE_EXHAUSTED, name + ": " + why);
+  }
+  const uint32_t sequences = out->decoder->max_sequences() + plan.seats;
+  out->memory_bytes =
+      llama_model_size(model) + per_token * out->decoder->max_length() * sequences + traits.bytes;
   return out;
 }
 

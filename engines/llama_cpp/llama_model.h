@@ -23,6 +23,7 @@ struct LoadedModel {
   std::unique_ptr<Vocabulary> vocabulary;
   std::unique_ptr<ChatTemplate> chat;
   std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<Decoder> prompts;  // for a prompt lane; null: there is none
   AsideModel aside;
   bool generates = true;      // else the decoder is none, and only `aside` is of use
   uint64_t capabilities = 0;  // CYLLM_CAP_*

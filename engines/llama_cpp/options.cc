@@ -67,6 +67,7 @@ bool ReadModel(const json::object& model, Options* out, std::string* error) {
       !ReadNumber(model, "prefill_chunk", 1, 8192, &out->prefill_chunk, error) ||
       !ReadNumber(model, "target_itl_ms", 1, 60000, &itl, error) ||
       !ReadFlag(model, "enable_prefix_caching", &out->prefix_caching, error) ||
+      !ReadFlag(model, "prefill_lane", &out->prefill_lane, error) ||
       !ReadNumber(model, "kv_cache_mib", 1, 1 << 24, &out->kv_cache_mib, error) ||
       !ReadNumber(model, "n_gpu_layers", 0, 10000, &layers, error))
     return false;
@@ -141,17 +142,24 @@ KvPlan PlanKv(const Options& options, uint32_t model_context, uint64_t bytes_per
     if (!options.prefix_caching || sequences >= kSequenceLimit) return 0;
     return std::min<uint64_t>((sequences + 3) / 4, kSequenceLimit - sequences);
   };
+  const auto seats_for = [&](uint64_t sequences) -> uint64_t {
+    if (!options.prefill_lane || sequences < 2) return 0;
+    return sequences < 4 ? 1 : std::clamp<uint64_t>(sequences / 8, 2, 4);
+  };
   const auto length_for = [&](uint64_t sequences) {
-    const uint64_t fit = cells / (sequences + spare_for(sequences)) / kGranule * kGranule;
+    const uint64_t all = sequences + spare_for(sequences) + seats_for(sequences);
+    const uint64_t fit = cells / all / kGranule * kGranule;
     return static_cast<uint32_t>(std::min<uint64_t>(fit, model_context));
   };
-  KvPlan plan{options.max_model_len, options.max_num_seqs, 0};
+  KvPlan plan{options.max_model_len, options.max_num_seqs};
   if (plan.max_model_len > 0) {
     plan.max_model_len = std::min(plan.max_model_len, model_context);
     const uint64_t fit = cells / ((plan.max_model_len + kGranule - 1) / kGranule * kGranule);
     if (plan.max_num_seqs == 0)
       plan.max_num_seqs = static_cast<uint32_t>(std::clamp<uint64_t>(fit, 1, kDefaultSequences));
-    const uint64_t left = fit - std::min<uint64_t>(fit, plan.max_num_seqs);
+    uint64_t left = fit - std::min<uint64_t>(fit, plan.max_num_seqs);
+    plan.seats = static_cast<uint32_t>(std::min(seats_for(plan.max_num_seqs), left));
+    left -= plan.seats;
     plan.spare = static_cast<uint32_t>(std::min(spare_for(plan.max_num_seqs), left));
     return plan;
   }
@@ -162,7 +170,10 @@ KvPlan PlanKv(const Options& options, uint32_t model_context, uint64_t bytes_per
     while (plan.max_num_seqs > 1 && length_for(plan.max_num_seqs) < useful) plan.max_num_seqs /= 2;
   }
   plan.max_model_len = std::max(length_for(plan.max_num_seqs), std::min(kGranule, model_context));
-  if (length_for(plan.max_num_seqs) > 0) plan.spare = static_cast<uint32_t>(spare_for(plan.max_num_seqs));
+  if (length_for(plan.max_num_seqs) > 0) {
+    plan.spare = static_cast<uint32_t>(spare_for(plan.max_num_seqs));
+    plan.seats = static_cast<uint32_t>(seats_for(plan.max_num_seqs));
+  }
   return plan;
 }
 

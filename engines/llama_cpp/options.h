@@ -19,6 +19,7 @@ struct Options {
   uint32_t prefill_chunk = 512;  // prompt tokens per step, at most
   double target_itl_ms = 100;    // inter-token latency that prompts leave to sequences which decode
   bool prefix_caching = true;
+  bool prefill_lane = true;   // prompts on cores of their own while others decode
   uint32_t kv_cache_mib = 0;  // memory for the KV cache; 0: DefaultKvBytes()
   std::optional<int32_t> n_gpu_layers;
 };
@@ -40,6 +41,7 @@ struct KvPlan {
   uint32_t max_model_len;
   uint32_t max_num_seqs;
   uint32_t spare = 0;  // sequences that only keep prefixes
+  uint32_t seats = 0;  // of the prompt lane
 };
 
 // Pure. What the options leave open is chosen so that the cache stays within `budget` bytes; what they say is

@@ -48,6 +48,7 @@ TEST(Options, PlanStaysWithinTheBudget) {
     Options o;
     o.max_model_len = length;
     o.max_num_seqs = sequences;
+    o.prefill_lane = false;
     const KvPlan p = PlanKv(o, model, kToken, cells * kToken);
     return std::pair(p.max_model_len, p.max_num_seqs);
   };
@@ -68,6 +69,7 @@ TEST(Options, SequencesThatOnlyKeepPrefixes) {
     o.max_model_len = length;
     o.max_num_seqs = sequences;
     o.prefix_caching = caching;
+    o.prefill_lane = false;
     const KvPlan p = PlanKv(o, 8192, 1, cells);
     EXPECT_LE((p.max_num_seqs + p.spare) * uint64_t{p.max_model_len},
               std::max(cells, uint64_t{p.max_num_seqs} * p.max_model_len));
@@ -80,6 +82,26 @@ TEST(Options, SequencesThatOnlyKeepPrefixes) {
   EXPECT_EQ(spare(2048, 8, 11 * 2048), 2u);  // what the memory leaves
   EXPECT_EQ(spare(2048, 8, 9 * 2048), 1u);
   EXPECT_EQ(spare(8192, 64, 16384), 0u);
+}
+
+TEST(Options, SeatsOfThePromptLane) {
+  const auto plan = [](uint32_t length, uint32_t sequences, uint64_t cells) {
+    Options o;
+    o.max_model_len = length;
+    o.max_num_seqs = sequences;
+    const KvPlan p = PlanKv(o, 8192, 1, cells);
+    EXPECT_LE((p.max_num_seqs + p.spare + p.seats) * uint64_t{p.max_model_len},
+              std::max(cells, uint64_t{p.max_num_seqs} * p.max_model_len));
+    return std::pair(p.seats, p.spare);
+  };
+  using P = std::pair<uint32_t, uint32_t>;
+  EXPECT_EQ(plan(0, 64, 1 << 20), P(4, 16));
+  EXPECT_EQ(plan(0, 16, 1 << 20), P(2, 4));
+  EXPECT_EQ(plan(0, 2, 1 << 20), P(1, 1));
+  EXPECT_EQ(plan(0, 1, 1 << 20), P(0, 1));       // nobody would decode meanwhile
+  EXPECT_EQ(plan(2048, 8, 10 * 2048), P(2, 0));  // what the memory leaves: seats first
+  EXPECT_EQ(plan(2048, 8, 11 * 2048), P(2, 1));
+  EXPECT_EQ(plan(2048, 8, 8 * 2048), P(0, 0));
 }
 
 TEST(Options, CpuBudgetIsPositive) { EXPECT_GE(CpuBudget(), 1u); }

@@ -40,7 +40,7 @@ cyllm_engine* CreateOrThrow(cyllm_str config, const cyllm_callbacks* callbacks, 
   instance->engine = std::make_unique<Engine>(*model.decoder, *model.vocabulary, *model.chat,
                                               EngineLimits{options->prefill_chunk, options->max_waiting,
                                                            options->target_itl_ms, options->prefix_caching},
-                                              sdk::Read(callbacks), model.aside);
+                                              sdk::Read(callbacks), model.aside, model.prompts.get());
   return reinterpret_cast<cyllm_engine*>(instance.release());
 }
 

@@ -20,14 +20,33 @@ uint32_t PrefixCache::Held(std::span<const Token> tokens) const {
   return length < kWorthCopying ? 0 : length;
 }
 
+std::optional<PrefixCache::Place> PrefixCache::Donor(std::span<const Token> tokens) const {
+  return DonorOf(reuse_ ? tree_.Find(tokens) : PrefixTree::Match{});
+}
+
+// The shortest is copied soonest.
+std::optional<PrefixCache::Place> PrefixCache::DonorOf(const PrefixTree::Match& match) const {
+  if (match.length < kWorthCopying) return std::nullopt;
+  const uint32_t donor =
+      *std::min_element(match.sequences.begin(), match.sequences.end(),
+                        [&](uint32_t a, uint32_t b) { return tree_.length(a) < tree_.length(b); });
+  return Place{donor, match.length};
+}
+
+uint32_t PrefixCache::AcquireEmpty() {
+  const uint32_t to = Room({});
+  Rescue(to, 0, std::nullopt);
+  Forget(to, 0);
+  Run(to);
+  return to;
+}
+
 PrefixCache::Place PrefixCache::Acquire(std::span<const Token> tokens) {
   const PrefixTree::Match match = reuse_ ? tree_.Find(tokens) : PrefixTree::Match{};
   const uint32_t to = Room(match);
   const bool here = std::binary_search(match.sequences.begin(), match.sequences.end(), to);
   std::optional<uint32_t> donor;
-  if (!here && match.length >= kWorthCopying)
-    donor = *std::min_element(match.sequences.begin(), match.sequences.end(),
-                              [&](uint32_t a, uint32_t b) { return tree_.length(a) < tree_.length(b); });
+  if (const auto other = here ? std::nullopt : DonorOf(match)) donor = other->sequence;
   const uint32_t reused = here || donor ? match.length : 0;
   Rescue(to, here ? reused : 0, donor);
   Forget(to, here ? reused : 0);

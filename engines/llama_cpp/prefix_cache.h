@@ -32,13 +32,19 @@ class PrefixCache {
   // memory cannot be cut, every choice starts with an empty sequence.
   PrefixCache(Decoder& decoder, uint32_t max_running, bool reuse);
 
+  uint32_t running() const { return running_; }
   bool full() const { return running_ == max_running_; }
   bool reuse() const { return reuse_; }
   // Tokens at the start of `tokens` that need not be computed: 0 rather than few.
   uint32_t Held(std::span<const Token> tokens) const;
 
+  // The sequence whose copy saves most of `tokens`, and how many of them; nullopt when that is not worth it.
+  std::optional<Place> Donor(std::span<const Token> tokens) const;
+
   // A sequence that then runs. Not when full().
   Place Acquire(std::span<const Token> tokens);
+  // One that then runs and is empty.
+  uint32_t AcquireEmpty();
   // `sequence` holds these too, from now on.
   void Append(uint32_t sequence, std::span<const Token> tokens);
   // Its prompt's blocks are called so.
@@ -67,6 +73,7 @@ class PrefixCache {
 
   std::pair<uint32_t, uint32_t> Span() const;
   std::vector<uint32_t> Candidates() const;
+  std::optional<Place> DonorOf(const PrefixTree::Match& match) const;
   uint32_t Room(const PrefixTree::Match& match) const;
   void Rescue(uint32_t sequence, uint32_t keep, std::optional<uint32_t> donor);
   void Forget(uint32_t sequence, uint32_t keep);

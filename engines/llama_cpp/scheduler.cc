@@ -11,6 +11,9 @@ namespace {
 // Without credit for so long, a sequence is worth more to others.
 constexpr std::chrono::milliseconds kStalled{500};
 
+// A prompt that misses less is computed here sooner than it is sent to the lane and fetched back.
+constexpr uint32_t kWorthLane = 48;
+
 }  // namespace
 
 struct Scheduler::Job {
@@ -36,11 +39,13 @@ bool Scheduler::First::operator()(const Slot& a, const Slot& b) const {
   return key(a) < key(b);
 }
 
-Scheduler::Scheduler(Decoder& decoder, const Vocabulary& vocabulary, SchedulerOptions options, Now now)
+Scheduler::Scheduler(Decoder& decoder, const Vocabulary& vocabulary, SchedulerOptions options, Now now,
+                     PromptLane* lane)
     : decoder_(decoder),
       vocabulary_(vocabulary),
       options_(options),
       now_(std::move(now)),
+      lane_(lane),
       cache_(decoder, decoder.max_running(), options.prefix_caching),
       budget_(options.target_itl, options.prefill_chunk),
       running_(decoder.max_sequences()) {}
@@ -103,6 +108,7 @@ bool Scheduler::Plan() {
   for (auto& slot : running_)
     if (slot) slot->planned = 0;
   Admit();
+  DepartLong();
   Compact();
   decoding_ = prompt_ = 0;
   if (decoded_) PlanPrefill();
@@ -129,8 +135,15 @@ void Scheduler::Admit() {
       ++it;
       continue;
     }
-    if (cache_.full() && !MakeRoom(slot)) return;
-    Start(slot);
+    const std::optional<Victim> victim = Full() ? Displaceable(slot) : std::nullopt;
+    if (Full() && !victim) return;
+    const bool lane = ForLane(slot);
+    if (lane && away_.size() >= lane_->seats()) {
+      ++it;
+      continue;
+    }
+    if (victim) Displace(*victim);
+    if (!lane || !DepartWithPrefix(slot)) Start(slot);
     it = waiting_.erase(it);
   }
 }
@@ -140,44 +153,55 @@ bool Scheduler::SharesWork(const Slot& slot) const {
   if (!cache_.reuse()) return false;
   const auto tokens = slot.choice->tokens();
   std::optional<uint32_t> held;
-  for (const auto& other : running_) {
-    if (!other || !other->choice->prefilling() || other->job->credit == 0 ||
-        other->job->request->priority > slot.job->request->priority)
-      continue;
-    const auto theirs = other->choice->tokens();
-    if (theirs.front() != tokens.front()) continue;
+  const auto computes = [&](const Slot& other) {
+    if (!other.choice->prefilling() || other.job->credit == 0 ||
+        other.job->request->priority > slot.job->request->priority)
+      return false;
+    const auto theirs = other.choice->tokens();
+    if (theirs.front() != tokens.front()) return false;
     const auto end = std::mismatch(tokens.begin(), tokens.end(), theirs.begin(), theirs.end()).first;
     const auto common = static_cast<uint32_t>(end - tokens.begin());
-    if (common <= other->choice->computed()) continue;
-    if (common < PrefixCache::kWorthCopying) continue;
+    if (common <= other.choice->computed()) return false;
+    if (common < PrefixCache::kWorthCopying) return false;
     if (!held) held = cache_.Held(tokens);
-    if (common > *held) return true;
-  }
-  return false;
+    return common > *held;
+  };
+  return std::any_of(running_.begin(), running_.end(), [&](const auto& o) { return o && computes(*o); }) ||
+         std::any_of(away_.begin(), away_.end(), [&](const auto& o) { return computes(o.second.slot); });
 }
 
-// Sets back a sequence that this one may displace.
-bool Scheduler::MakeRoom(const Slot& slot) {
+// Who gives way to this one.
+std::optional<Scheduler::Victim> Scheduler::Displaceable(const Slot& slot) const {
   const TimePoint now = now_();
-  const auto rank = [&](const Slot& s) {
-    const bool stalled = s.job->no_credit && now - *s.job->no_credit >= kStalled;
-    return std::tuple(stalled, s.job->request->priority, s.order);
+  using Rank = std::tuple<bool, int32_t, uint64_t>;
+  std::optional<Victim> victim;
+  Rank last;
+  const auto consider = [&](const Slot& other, Victim as) {
+    if (other.job == slot.job) return;
+    const bool stalled = other.job->no_credit && now - *other.job->no_credit >= kStalled;
+    const int32_t theirs = other.job->request->priority, mine = slot.job->request->priority;
+    if (theirs < mine || (theirs == mine && !stalled)) return;
+    const Rank rank{stalled, theirs, other.order};
+    if (victim && rank <= last) return;
+    victim = as;
+    last = rank;
   };
-  std::optional<uint32_t> victim;
-  for (uint32_t sequence = 0; sequence < running_.size(); ++sequence) {
-    const auto& other = running_[sequence];
-    if (!other || other->job == slot.job) continue;
-    const auto [stalled, priority, order] = rank(*other);
-    const int32_t mine = slot.job->request->priority;
-    if (priority < mine || (priority == mine && !stalled)) continue;
-    if (!victim || rank(*running_[*victim]) < rank(*other)) victim = sequence;
-  }
-  if (!victim) return false;
-  running_[*victim]->choice->Rewind();
-  waiting_.insert(*running_[*victim]);
-  Free(*victim);
+  for (uint32_t sequence = 0; sequence < running_.size(); ++sequence)
+    if (running_[sequence]) consider(*running_[sequence], {sequence});
+  for (const auto& [ticket, away] : away_) consider(away.slot, {std::nullopt, ticket});
+  return victim;
+}
+
+// It starts again later.
+void Scheduler::Displace(const Victim& victim) {
   ++stats_.preemptions;
-  return true;
+  if (victim.sequence) {
+    running_[*victim.sequence]->choice->Rewind();
+    waiting_.insert(*running_[*victim.sequence]);
+    return Free(*victim.sequence);
+  }
+  lane_->Cancel(victim.ticket);
+  waiting_.insert(away_.extract(victim.ticket).mapped().slot);
 }
 
 void Scheduler::Start(const Slot& slot) {
@@ -191,6 +215,84 @@ void Scheduler::Start(const Slot& slot) {
   }
   running_[place.sequence] = slot;
   running_[place.sequence]->admitted = now_();
+}
+
+// Prompts go to the lane while somebody decodes, or others of them are there already.
+bool Scheduler::ForLane(const Slot& slot) const {
+  if (!lane_ || !lane_works_ || (away_.empty() && Decoding() == 0)) return false;
+  const auto tokens = slot.choice->tokens();
+  return tokens.size() - cache_.Held(tokens.first(tokens.size() - 1)) >= kWorthLane;
+}
+
+bool Scheduler::DepartWithPrefix(const Slot& slot) {
+  const auto tokens = slot.choice->tokens();
+  const auto donor = cache_.Donor(tokens.first(tokens.size() - 1)).value_or(PrefixCache::Place{});
+  return Depart(slot, donor.sequence, donor.reused);
+}
+
+// To the lane, with the first `computed` tokens of what the sequence `donor` holds. False: it has to stay.
+bool Scheduler::Depart(const Slot& slot, uint32_t donor, uint32_t computed) {
+  const Request& request = *slot.job->request;
+  const auto tokens = slot.choice->tokens();
+  PromptLane::Prompt prompt{++tickets_,       {tokens.begin(), tokens.end()}, {}, computed, request.priority,
+                            request.submitted};
+  if (computed > 0) lane_works_ = decoder_.Save(donor, &prompt.state);
+  if (!lane_works_) return false;
+  if (!slot.job->cached) {
+    slot.job->cached = computed;
+    stats_.cached += computed;
+  }
+  slot.choice->Started(now_());
+  slot.choice->Rewind();
+  away_.emplace(tickets_, Away{slot, computed});
+  lane_->Submit(std::move(prompt));
+  return true;
+}
+
+// Prompts that were begun here while nobody decoded.
+void Scheduler::DepartLong() {
+  if (!lane_ || !lane_works_ || Decoding() == 0) return;
+  for (uint32_t sequence = 0; sequence < running_.size(); ++sequence) {
+    const auto& slot = running_[sequence];
+    if (!slot || !slot->choice->prefilling() || slot->choice->missing() < kWorthLane) continue;
+    if (away_.size() >= lane_->seats() || !Depart(*slot, sequence, slot->choice->computed())) return;
+    Free(sequence);
+  }
+}
+
+void Scheduler::Land(Events* events) {
+  if (!lane_) return;
+  for (PromptLane::Result& result : lane_->Take()) {
+    const auto node = away_.extract(result.ticket);
+    if (!node || Land(node.mapped(), &result, events)) continue;
+    lane_works_ = false;
+    waiting_.insert(node.mapped().slot);
+  }
+}
+
+// False: it has to be computed here.
+bool Scheduler::Land(const Away& away, PromptLane::Result* result, Events* events) {
+  if (!result->ok) return false;
+  Choice& choice = *away.slot.choice;
+  const auto tokens = choice.tokens();
+  const auto size = static_cast<uint32_t>(tokens.size());
+  const uint32_t sequence = cache_.AcquireEmpty();
+  if (!decoder_.Restore(sequence, result->state)) {
+    cache_.Release(sequence);
+    return false;
+  }
+  running_[sequence] = away.slot;
+  cache_.Append(sequence, tokens);
+  stats_.prefilled += size - away.computed;
+  if (away.slot.job->credit > 0) {
+    const bool prefilling = choice.prefilling();
+    choice.Computed(size);
+    Sample(sequence, prefilling, result->logits, now_(), events);
+  } else {  // the last token is computed again when there is
+    choice.Computed(size - 1);
+    cache_.Cut(sequence, size - 1);
+  }
+  return true;
 }
 
 // A gap that was there in the step before too: one that has just come is often filled at once.
@@ -212,6 +314,24 @@ void Scheduler::PlanDecoding() {
     if (!slot || slot->choice->prefilling() || MustWait(*slot) || !slot->job->Reserve()) continue;
     slot->planned = 1;
     slot->sample = true;
+    ++decoding_;
+  }
+  if (decoding_ > 1) FillGaps();
+}
+
+// Prompts between those that decode take a token too: neighbours are computed together (decoder.h), and a gap
+// would part them.
+void Scheduler::FillGaps() {
+  const auto planned = [](const auto& slot) { return slot && slot->planned > 0; };
+  const auto first = std::find_if(running_.begin(), running_.end(), planned);
+  const auto end = std::find_if(running_.rbegin(), running_.rend(), planned).base();
+  for (auto it = first; it != end; ++it) {
+    auto& slot = *it;
+    if (!slot || slot->planned > 0 || !slot->choice->prefilling() || slot->job->credit == 0) continue;
+    const bool last = slot->choice->missing() == 1;
+    if (last && !slot->job->Reserve()) continue;
+    slot->planned = 1;
+    slot->sample = last;
     ++decoding_;
   }
 }
@@ -288,14 +408,20 @@ void Scheduler::Compute(const std::atomic<bool>& abort, Events* events) {
 void Scheduler::Advance(uint32_t sequence, TimePoint now, Events* events) {
   const Slot slot = *running_[sequence];
   Choice& choice = *slot.choice;
-  const Request& request = *slot.job->request;
   const bool prefilling = choice.prefilling();
   if (prefilling) stats_.prefilled += slot.planned;
   cache_.Append(sequence, choice.tokens().subspan(choice.computed(), slot.planned));
   choice.Computed(slot.planned);
-  if (!slot.sample) return;
+  if (slot.sample) Sample(sequence, prefilling, decoder_.Logits(slot.row), now, events);
+}
+
+void Scheduler::Sample(uint32_t sequence, bool prefilling, std::span<float> logits, TimePoint now,
+                       Events* events) {
+  const Slot slot = *running_[sequence];
+  Choice& choice = *slot.choice;
+  const Request& request = *slot.job->request;
   if (prefilling) cache_.Name(sequence, request.prefix_hashes, static_cast<uint32_t>(request.prompt.size()));
-  choice.Next(decoder_.Logits(slot.row), now);
+  choice.Next(logits, now);
   ++stats_.generated;
   if (choice.finished()) Free(sequence);
   Emit(slot, events);
@@ -338,6 +464,11 @@ void Scheduler::Free(uint32_t sequence) {
 void Scheduler::End(Job* job, const cyllm_error* error, Events* events) {
   for (uint32_t sequence = 0; sequence < running_.size(); ++sequence)
     if (running_[sequence] && running_[sequence]->job == job) Free(sequence);
+  std::erase_if(away_, [&](const auto& away) {
+    if (away.second.slot.job != job) return false;
+    lane_->Cancel(away.first);
+    return true;
+  });
   std::erase_if(waiting_, [&](const Slot& slot) { return slot.job == job; });
   std::erase_if(ending_, [&](const Slot& slot) { return slot.job == job; });
   const uint64_t id = job->request->id;
@@ -364,12 +495,14 @@ SchedulerStats Scheduler::stats() const {
   SchedulerStats out = stats_;
   out.evicted = cache_.evicted();
   std::set<const Job*> jobs;
-  for (const auto& slot : running_) {
-    if (!slot) continue;
+  const auto count = [&](const Slot& slot) {
     ++out.running;
-    out.cells_used += slot->choice->computed();
-    jobs.insert(slot->job);
-  }
+    out.cells_used += slot.choice->computed();
+    jobs.insert(slot.job);
+  };
+  for (const auto& slot : running_)
+    if (slot) count(*slot);
+  for (const auto& [ticket, away] : away_) count(away.slot);
   out.requests = static_cast<uint32_t>(jobs.size());
   return out;
 }

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -15,6 +16,7 @@
 #include "llama_cpp/decoder.h"
 #include "llama_cpp/events.h"
 #include "llama_cpp/prefix_cache.h"
+#include "llama_cpp/prompt_lane.h"
 #include "llama_cpp/request.h"
 
 namespace cyllm::llama {
@@ -46,10 +48,15 @@ struct SchedulerStats {
 // where it was.
 //
 // A choice costs one credit per step at most, and none is scheduled that could not be paid.
+//
+// With a prompt lane, long prompts are computed there while others decode; the sequence comes back with all
+// of its prompt. Who waits for a seat there has none here.
 class Scheduler {
  public:
   using Now = std::function<TimePoint()>;
-  Scheduler(Decoder& decoder, const Vocabulary& vocabulary, SchedulerOptions options, Now now);
+  // The lane, which may be null, outlives this.
+  Scheduler(Decoder& decoder, const Vocabulary& vocabulary, SchedulerOptions options, Now now,
+            PromptLane* lane = nullptr);
   ~Scheduler();
 
   // The prompt is filled and fits. Adds ACCEPTED to `events`.
@@ -57,6 +64,9 @@ class Scheduler {
   // Ends the request with `error`. False when it is not (any more) here.
   bool Cancel(uint64_t id, const cyllm_error& error, Events* events);
   bool Credit(uint64_t id, uint32_t events);
+
+  // Takes over what the prompt lane has computed; before Plan.
+  void Land(Events* events);
 
   // Chooses the next step; false when nothing can run until something is added or credited.
   bool Plan();
@@ -81,21 +91,38 @@ class Scheduler {
     bool sample = false;   // that one's logits are wanted
     TimePoint admitted{};
   };
+  struct Away {
+    Slot slot;
+    uint32_t computed;  // when it left
+  };
   struct First {
     bool operator()(const Slot& a, const Slot& b) const;
   };
 
   void Admit();
-  bool MakeRoom(const Slot& slot);
+  struct Victim {
+    std::optional<uint32_t> sequence;
+    uint64_t ticket = 0;  // without a sequence
+  };
+  std::optional<Victim> Displaceable(const Slot& slot) const;
+  void Displace(const Victim& victim);
   bool SharesWork(const Slot& slot) const;
   void Start(const Slot& slot);
+  bool ForLane(const Slot& slot) const;
+  bool DepartWithPrefix(const Slot& slot);
+  bool Depart(const Slot& slot, uint32_t donor, uint32_t computed);
+  void DepartLong();
+  bool Land(const Away& away, PromptLane::Result* result, Events* events);
+  bool Full() const { return cache_.running() + away_.size() >= decoder_.max_running(); }
   void Compact();
   uint32_t Decoding() const;
   void PlanDecoding();
+  void FillGaps();
   bool MustWait(const Slot& slot) const;
   void PlanPrefill();
   void AddRows();
   void Advance(uint32_t sequence, TimePoint now, Events* events);
+  void Sample(uint32_t sequence, bool prefilling, std::span<float> logits, TimePoint now, Events* events);
   void Emit(const Slot& slot, Events* events);
   void Free(uint32_t sequence);
   void End(Job* job, const cyllm_error* error, Events* events);
@@ -105,19 +132,22 @@ class Scheduler {
   const Vocabulary& vocabulary_;
   const SchedulerOptions options_;
   const Now now_;
+  PromptLane* const lane_;  // null: there is none
 
   PrefixCache cache_;
   ChunkBudget budget_;
   std::unordered_map<uint64_t, std::unique_ptr<Job>> jobs_;
   std::set<Slot, First> waiting_;
   std::vector<std::optional<Slot>> running_;  // by sequence
-  std::vector<Slot> empty_;                   // of this step: choices that want no token
+  std::map<uint64_t, Away> away_;             // in the prompt lane, by ticket
+  bool lane_works_ = true;
+  std::vector<Slot> empty_;   // of this step: choices that want no token
   std::vector<Slot> ending_;  // choices that have ended, and more to say than there was credit for
   std::vector<Row> rows_;
   uint32_t decoding_ = 0, prompt_ = 0;  // rows of this step
   bool decoded_ = false;                // in the step before
   bool gap_ = false;                    // between running sequences
-  uint64_t arrivals_ = 0;
+  uint64_t arrivals_ = 0, tickets_ = 0;
   SchedulerStats stats_;
 };
 

@@ -19,7 +19,15 @@ class SchedulerTest : public ::testing::Test {
     options.prefill_chunk = chunk;
     decoder_ = std::make_unique<FakeDecoder>(sequences, length, spare_);
     decoder_->copies = copies_;
-    scheduler_ = std::make_unique<Scheduler>(*decoder_, vocabulary_, options, [this] { return now_; });
+    scheduler_.reset();
+    if (seats_ > 0) {
+      prompts_ = std::make_unique<FakeDecoder>(seats_, length);
+      lane_ = std::make_unique<PromptLane>(*prompts_, cores_, [this] { return now_; }, [] {});
+    } else {
+      lane_.reset();
+    }
+    scheduler_ =
+        std::make_unique<Scheduler>(*decoder_, vocabulary_, options, [this] { return now_; }, lane_.get());
   }
 
   void Add(TestRequest& in) {
@@ -39,8 +47,11 @@ class SchedulerTest : public ::testing::Test {
     Add(request);
   }
 
+  // A step of the scheduler, and where there is nothing for it to do, of the prompt lane.
   bool Step() {
-    if (!scheduler_->Plan()) return false;
+    scheduler_->Land(&events_);
+    Deliver();
+    if (!scheduler_->Plan()) return lane_ && lane_->Step();
     now_ += std::chrono::milliseconds(10);
     if (step_takes_.count() > 0) decoder_->on_decode = [this](const auto&) { now_ += step_takes_; };
     scheduler_->Compute(abort_, &events_);
@@ -67,6 +78,9 @@ class SchedulerTest : public ::testing::Test {
   FakeVocabulary vocabulary_;
   FakeChat chat_;
   std::unique_ptr<FakeDecoder> decoder_;
+  Cores cores_{2};
+  std::unique_ptr<FakeDecoder> prompts_;  // of the lane
+  std::unique_ptr<PromptLane> lane_;
   std::unique_ptr<Scheduler> scheduler_;
   Events events_;
   Gatherer gatherer_;
@@ -74,7 +88,7 @@ class SchedulerTest : public ::testing::Test {
   TimePoint now_{};
   std::chrono::milliseconds step_takes_{0};
   bool copies_ = true;
-  uint32_t spare_ = 0;
+  uint32_t spare_ = 0, seats_ = 0;  // of the next Make; without seats there is no prompt lane
 };
 
 }  // namespace cyllm::llama::testing

@@ -64,8 +64,15 @@ TEST_F(RandomTest, EverySchedule) {
     SchedulerOptions options;
     options.prefix_caching = below(5) > 0;
     spare_ = below(3);
+    seats_ = below(3);
     Make(sequences, 1 + below(40), 256, options);
     decoder_->next = Next;
+    if (lane_) {
+      prompts_->next = Next;
+      prompts_->restores = below(10) > 0;
+      decoder_->restores = below(10) > 0;
+      decoder_->saves = below(20) > 0;
+    }
     step_takes_ = std::chrono::milliseconds(1 + below(200));
     std::map<uint64_t, Asked> asked;
     const uint64_t base = uint64_t{seed} * 1000;
@@ -86,6 +93,8 @@ TEST_F(RandomTest, EverySchedule) {
         const uint64_t victim = base + 1 + below(static_cast<uint32_t>(id - base));
         if (!gatherer_.Now(victim).ended) asked[victim].cancelled = true;
         Cancel(victim);
+      } else if (what == 5 && lane_) {
+        lane_->Step();
       } else if (what == 4 && id > base) {
         scheduler_->Credit(base + 1 + below(static_cast<uint32_t>(id - base)), 1 + below(5));
       } else {
@@ -111,7 +120,7 @@ TEST_F(RandomTest, EverySchedule) {
     const SchedulerStats stats = scheduler_->stats();
     ASSERT_EQ(stats.running, 0u);
     ASSERT_EQ(stats.cells_used, 0u);
-    ASSERT_FALSE(scheduler_->Plan());
+    ASSERT_FALSE(Step());
   }
 }
 
@@ -119,12 +128,12 @@ TEST_F(RandomTest, EverySchedule) {
 TEST(EngineRandomTest, TenThousandRequests) {
   FakeVocabulary vocabulary;
   FakeChat chat;
-  FakeDecoder decoder(6, 256, 2);
-  decoder.keep_steps = false;
-  decoder.next = Next;
+  FakeDecoder decoder(6, 256, 2), prompts(2, 256);
+  decoder.keep_steps = prompts.keep_steps = false;
+  decoder.next = prompts.next = Next;
   Gatherer gatherer;
   Engine engine(decoder, vocabulary, chat, EngineLimits{.prefill_chunk = 32, .max_waiting = 1 << 20},
-                gatherer.callbacks());
+                gatherer.callbacks(), {}, &prompts);
   constexpr uint32_t kThreads = 4, kEach = 2500;
   const auto client = [&](uint32_t thread) {
     std::mt19937 random(thread);
