@@ -137,13 +137,8 @@ void Scheduler::Admit() {
     }
     const std::optional<Victim> victim = Full() ? Displaceable(slot) : std::nullopt;
     if (Full() && !victim) return;
-    const bool lane = ForLane(slot);
-    if (lane && away_.size() >= lane_->seats()) {
-      ++it;
-      continue;
-    }
     if (victim) Displace(*victim);
-    if (!lane || !DepartWithPrefix(slot)) Start(slot);
+    if (!ForLane(slot) || !DepartWithPrefix(slot)) Start(slot);
     it = waiting_.erase(it);
   }
 }
@@ -219,7 +214,8 @@ void Scheduler::Start(const Slot& slot) {
 
 // Prompts go to the lane while somebody decodes, or others of them are there already.
 bool Scheduler::ForLane(const Slot& slot) const {
-  if (!lane_ || !lane_works_ || (away_.empty() && Decoding() == 0)) return false;
+  if (!lane_ || !lane_works_ || away_.size() >= lane_->seats()) return false;
+  if (away_.empty() && Decoding() == 0) return false;
   const auto tokens = slot.choice->tokens();
   return tokens.size() - cache_.Held(tokens.first(tokens.size() - 1)) >= kWorthLane;
 }
@@ -249,7 +245,7 @@ bool Scheduler::Depart(const Slot& slot, uint32_t donor, uint32_t computed) {
   return true;
 }
 
-// Prompts that were begun here while nobody decoded.
+// Prompts that were begun here, while nobody decoded or the lane had no seat.
 void Scheduler::DepartLong() {
   if (!lane_ || !lane_works_ || Decoding() == 0) return;
   for (uint32_t sequence = 0; sequence < running_.size(); ++sequence) {

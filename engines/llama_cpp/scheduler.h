@@ -49,8 +49,8 @@ struct SchedulerStats {
 //
 // A choice costs one credit per step at most, and none is scheduled that could not be paid.
 //
-// With a prompt lane, long prompts are computed there while others decode; the sequence comes back with all
-// of its prompt. Who waits for a seat there has none here.
+// With a prompt lane, long prompts are computed there while others decode, and the sequence comes back with
+// all of its prompt. Those past the lane's seats are computed here, in turns as above, until one is free.
 class Scheduler {
  public:
   using Now = std::function<TimePoint()>;
