@@ -1,5 +1,5 @@
-// A model of the registry, whatever serves it: a plugin in this process (ModelSlot) or a server
-// (UpstreamSlot).
+// A model of the registry, whatever serves it: a plugin in this process (ModelSlot) or one of its own
+// (IsolatedSlot), or a server (UpstreamSlot).
 #pragma once
 
 #include "inference/service.h"
@@ -24,6 +24,8 @@ class Slot {
   virtual bool was_loaded() const = 0;  // at least once
   virtual const std::string& id() const = 0;
   virtual const std::string& engine() const = 0;
+  // What a process of its own says of its prefix cache; others write into the log themselves.
+  virtual void CollectPrefixes(PrefixLog&) {}
 };
 
 }  // namespace cyllm

@@ -9,9 +9,9 @@
 #include <algorithm>
 #include <boost/json.hpp>
 
-#include "async/signal.h"
 #include "base/log.h"
 #include "upstream/engine.h"
+#include "worker/socket_path.h"
 
 namespace cyllm {
 
@@ -19,19 +19,9 @@ namespace json = boost::json;
 
 namespace {
 
-constexpr Millis kLook{100};  // how often those who wait look whether the server is there
-
 std::optional<std::string> Variable(const std::string& name) {
   const char* value = getenv(name.c_str());
   return value ? std::optional<std::string>(value) : std::nullopt;
-}
-
-// Short: a socket's path has 107 bytes.
-std::string SocketPath() {
-  static std::atomic<int> number{0};
-  std::string folder = Variable("XDG_RUNTIME_DIR").value_or("");
-  if (folder.empty() || access(folder.c_str(), W_OK) != 0) folder = Variable("TMPDIR").value_or("/tmp");
-  return fmt::format("{}/cy-llm-{}-{}.sock", folder, getpid(), number++);
 }
 
 // One that is free now.
@@ -73,55 +63,6 @@ std::vector<std::string> UpstreamSlotOptions(const upstream::Profile& profile) {
   if (!launch.empty()) names.insert(names.end(), {"start_timeout", "stop_grace"});
   return names;
 }
-
-// Waits for the server, then is its stream.
-class StartingStream final : public EventSource {
- public:
-  StartingStream(std::shared_ptr<UpstreamSlot> slot, Request request, Context context)
-      : slot_(std::move(slot)),
-        request_(std::move(request)),
-        context_(std::move(context)),
-        news_(context_.home) {}
-
-  Task<NextResult> Next(TimePoint wake_at) override {
-    while (!stream_) {
-      NextResult result;
-      if (!told_) {
-        told_ = true;
-        result.what = NextResult::What::kEvents;
-        result.events.push_back(Progress{Progress::Phase::kLoading, -1, "starting " + slot_->id()});
-        co_return result;
-      }
-      if (slot_->Usable()) {
-        stream_ = slot_->Send(request_, context_);
-      } else if (Status trouble = slot_->Trouble(); !trouble.ok()) {
-        stream_ = EndedStream(std::move(trouble));
-      } else {
-        const TimePoint now = Clock::now();
-        const bool waits = wake_at != kPoll && now < wake_at && !std::exchange(woken_, false);
-        if (!waits) {
-          result.what = NextResult::What::kTimeout;
-          co_return result;
-        }
-        co_await news_.Wait(std::min(wake_at, now + kLook));
-      }
-    }
-    co_return co_await stream_->Next(wake_at);
-  }
-  void Wake() override {
-    if (stream_) return stream_->Wake();
-    woken_ = true;
-    news_.Notify();
-  }
-
- private:
-  const std::shared_ptr<UpstreamSlot> slot_;
-  const Request request_;
-  const Context context_;
-  Signal news_;
-  EventStream stream_;
-  bool told_ = false, woken_ = false;
-};
 
 Result<std::shared_ptr<UpstreamSlot>> UpstreamSlot::Make(const ModelEntry& entry, const std::string& worker,
                                                          Executor prober) {
@@ -193,7 +134,7 @@ EventStream UpstreamSlot::Infer(Request request, Context context) {
   if (closed_) return EndedStream(Unavailable("the server is shutting down", "draining"));
   if (!supervisor_ || Usable()) return Send(std::move(request), std::move(context));
   StartLoad();
-  return std::make_unique<StartingStream>(shared_from_this(), std::move(request), std::move(context));
+  return WaitForStart(shared_from_this(), id_, std::move(request), std::move(context));
 }
 
 EventStream UpstreamSlot::Send(Request request, Context context) {

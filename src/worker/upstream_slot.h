@@ -13,13 +13,14 @@
 #include "upstream/upstream.h"
 #include "worker/models/registry.h"
 #include "worker/slot.h"
+#include "worker/starting_stream.h"
 
 namespace cyllm {
 
 // Keys of a registry entry with such an engine.
 std::vector<std::string> UpstreamSlotOptions(const upstream::Profile& profile);
 
-class UpstreamSlot : public Slot, public std::enable_shared_from_this<UpstreamSlot> {
+class UpstreamSlot : public Slot, public Startable, public std::enable_shared_from_this<UpstreamSlot> {
  public:
   // Starts nothing. INVALID_ARGUMENT: an option, the URL, or a server that can only be given by URL.
   static Result<std::shared_ptr<UpstreamSlot>> Make(const ModelEntry& entry, const std::string& worker,
@@ -37,11 +38,10 @@ class UpstreamSlot : public Slot, public std::enable_shared_from_this<UpstreamSl
   const std::string& engine() const override { return engine_; }
 
  private:
-  friend class StartingStream;
   UpstreamSlot() = default;
-  bool Usable() const;     // requests can be sent
-  Status Trouble() const;  // why waiting is of no use now; OK: it may help
-  EventStream Send(Request request, Context context);
+  bool Usable() const override;
+  Status Trouble() const override;
+  EventStream Send(Request request, Context context) override;
 
   std::string id_, engine_, model_;
   std::shared_ptr<Upstream> upstream_;

@@ -9,6 +9,7 @@
 #include "upstream/engine.h"
 #include "worker/deadline.h"
 #include "worker/engine_host/plugin.h"
+#include "worker/isolated_slot.h"
 #include "worker/model_slot.h"
 #include "worker/models/registry.h"
 #include "worker/observed.h"
@@ -108,6 +109,13 @@ Result<std::shared_ptr<Worker>> Worker::Make(WorkerOptions options) {
     }
     const auto manifest = std::find_if(manifests->begin(), manifests->end(),
                                        [&](const Manifest& m) { return m.name == entry.engine; });
+    if (entry.isolated) {
+      if (!impl->io) impl->io = std::make_unique<IoPool>(1, "upstream");
+      const IsolatedSlotOptions to{options.name, options.engine_dir, options.model_cache, options.threads,
+                                   manifest->capabilities};
+      impl->slots.push_back(IsolatedSlot::Make(std::move(entry), to, *impl->io));
+      continue;
+    }
     impl->slots.push_back(std::make_shared<ModelSlot>(std::move(entry), *manifest,
                                                       ModelSlotOptions{.worker = options.name,
                                                                        .model_cache = options.model_cache,
@@ -174,6 +182,7 @@ Snapshot Worker::Describe() const {
 
 PrefixChanges Worker::PrefixesSince(uint64_t& cursor) const {
   constexpr size_t kAtOnce = 4'096;  // 32 KiB of a heartbeat
+  for (const auto& slot : impl_->slots) slot->CollectPrefixes(*impl_->prefixes);
   return impl_->prefixes->Since(cursor, kAtOnce);
 }
 

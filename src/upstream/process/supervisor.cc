@@ -20,7 +20,9 @@ constexpr Millis kLook{100};
 }  // namespace
 
 Supervisor::Supervisor(SupervisorOptions options)
-    : options_(std::move(options)), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+    : options_(std::move(options)),
+      grace_(options_.stop_grace),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 Supervisor::~Supervisor() {
   Stop();
@@ -34,12 +36,13 @@ void Supervisor::Start() {
   thread_ = std::thread([this] { Run(); });
 }
 
-void Supervisor::Stop() {
+void Supervisor::Stop(std::optional<Millis> grace) {
   std::thread thread;
   {
     MutexLock lock(mutex_);
     if (!thread_.joinable()) return;
     stopping_ = true;
+    grace_ = grace.value_or(options_.stop_grace);
     thread.swap(thread_);
   }
   const uint64_t one = 1;
@@ -97,7 +100,7 @@ bool Supervisor::Live() {
   SetState(ServerState::kStarting, child->pid());
   const TimePoint begun = Clock::now();
   TimePoint kill_at = After(begun, options_.start_limit);
-  bool ready = false, stopping = false;
+  bool ready = false, stopping = false, killed = false;
   std::string why;
   pollfd fds[] = {{child->exited(), POLLIN, 0}, {child->output(), POLLIN, 0}, {wake_, POLLIN, 0}};
   while (true) {
@@ -111,7 +114,7 @@ bool Supervisor::Live() {
       stopping = true;
       fds[2].fd = -1;
       child->Terminate();
-      kill_at = After(Clock::now(), options_.stop_grace);
+      kill_at = After(Clock::now(), grace_.load());
     }
     if (!ready && !stopping && options_.ready()) {
       ready = true;
@@ -119,6 +122,12 @@ bool Supervisor::Live() {
       Log()->info("{}: ready after {} ms", options_.name,
                   std::chrono::duration_cast<Millis>(Clock::now() - begun).count());
       SetState(ServerState::kReady, child->pid());
+    }
+    if (std::string trouble;
+        !stopping && !killed && options_.trouble && !(trouble = options_.trouble()).empty()) {
+      killed = true;
+      why = trouble + ", ";
+      child->KillGroup();
     }
     if (Clock::now() >= kill_at) {
       why = stopping ? "did not end in time, " : "was not ready in time, ";

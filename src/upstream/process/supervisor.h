@@ -2,8 +2,10 @@
 // (with whatever exit status), stops it with grace and then by force.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <thread>
 
 #include "base/mutex.h"
@@ -19,7 +21,9 @@ struct SupervisorOptions {
   Millis stop_grace{10'000};    // from SIGTERM to SIGKILL
   Millis backoff{1'000}, max_backoff{60'000};  // doubled each time it ends before it was ready
   std::function<bool()> ready;                 // asked several times a second; on the supervisor's thread
-  std::function<void()> on_end;                // the process has ended, wanted or not; on that thread
+  // Asked as often; not empty: it is of no use any more (it hangs, say), is killed and started again.
+  std::function<std::string()> trouble = {};
+  std::function<void()> on_end;  // the process has ended, wanted or not; on that thread
 };
 
 enum class ServerState : uint8_t {
@@ -38,8 +42,8 @@ class Supervisor {
 
   // Thread-safe. Starts unless started, or just being stopped.
   void Start();
-  // Thread-safe, blocks until the whole process group is gone.
-  void Stop();
+  // Thread-safe, blocks until the whole process group is gone. `grace` in place of the option's.
+  void Stop(std::optional<Millis> grace = std::nullopt);
 
   ServerState state() const;
   pid_t pid() const;  // -1: none now
@@ -53,6 +57,7 @@ class Supervisor {
   void SetState(ServerState state, pid_t pid);
 
   const SupervisorOptions options_;
+  std::atomic<Millis> grace_;
   int wake_ = -1;  // eventfd: told to stop
   mutable Mutex mutex_;
   ServerState state_ CY_GUARDED_BY(mutex_) = ServerState::kStopped;

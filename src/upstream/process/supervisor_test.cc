@@ -121,6 +121,21 @@ TEST_F(SupervisorTest, NotReadyInTimeIsKilled) {
   Await([&] { return ends_ >= 2; });
 }
 
+TEST_F(SupervisorTest, WhatIsInTroubleIsKilledAndStartedAgain) {
+  std::atomic<bool> trouble{false};
+  SupervisorOptions options = Script("touch $DIR/ready; while :; do sleep 0.01; done");
+  options.trouble = [&] { return trouble ? std::string("it hangs") : std::string(); };
+  Supervisor supervisor(std::move(options));
+  supervisor.Start();
+  Await([&] { return supervisor.state() == ServerState::kReady; });
+  const pid_t first = supervisor.pid();
+  trouble = true;
+  Await([&] { return ends_ == 1; });
+  trouble = false;
+  Await([&] { return supervisor.state() == ServerState::kReady && supervisor.pid() != first; });
+  EXPECT_FALSE(Alive(first));
+}
+
 TEST_F(SupervisorTest, TheChildInheritsNothing) {
   sigset_t blocked;
   sigemptyset(&blocked);

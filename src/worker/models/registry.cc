@@ -11,7 +11,8 @@ namespace json = boost::json;
 
 namespace {
 
-constexpr std::string_view kOwnKeys[] = {"model_path", "source", "engine", "idle_unload_s", "memory_mib"};
+constexpr std::string_view kOwnKeys[] = {"model_path",    "source",     "engine",
+                                         "idle_unload_s", "memory_mib", "isolation"};
 
 // The contract's other keys: taken by engines that know them, else warned about.
 constexpr std::string_view kContractKeys[] = {
@@ -128,6 +129,14 @@ class Parser {
     if (!name) return Err(name.error());
     model.engine = *name;
     const EngineFacts& facts = *Facts(*name);
+    if (const json::value* isolation = entry.if_contains("isolation"); isolation && !isolation->is_null()) {
+      const json::value none = "none", process = "process";
+      if (facts.is_server || (*isolation != none && *isolation != process))
+        return Err(InvalidArgument(of + (facts.is_server
+                                             ? ": 'isolation' is for plugins; a server is a process anyway"
+                                             : ": 'isolation' must be \"none\" or \"process\"")));
+      model.isolated = *isolation == process;
+    }
     json::object options;
     for (const auto& [key, value] : entry) {
       if (Has(kOwnKeys, key)) continue;

@@ -18,6 +18,7 @@ struct ModelEntry {
   std::string options_json;   // object: the entry's keys, as the engine gets them
   Millis idle_unload{0};      // unused for so long, it is unloaded; 0: never
   uint64_t memory_bytes = 0;  // that it is expected to take; 0: not said
+  bool isolated = false;      // in a process of its own
 };
 
 struct Registry {

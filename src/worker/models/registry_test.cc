@@ -92,5 +92,23 @@ TEST(RegistryTest, MistakesAreNamed) {
   EXPECT_THAT(r.error().message, HasSubstr("/nonexistent/models.json"));
 }
 
+TEST(RegistryTest, AnEntrySaysWhetherItsEngineHasAProcessOfItsOwn) {
+  const std::vector<EngineFacts> engines = {{"echo", false, "default", "", {}, false},
+                                            {"vllm", false, "", "", {"url"}, true}};
+  const auto read = [&](const std::string& rest) {
+    return ReadRegistry({R"({"m": {"engine": "echo", )" + rest + "}}", "", "", ""}, engines);
+  };
+  EXPECT_TRUE(read(R"("isolation": "process")")->models[0].isolated);
+  EXPECT_FALSE(read(R"("isolation": "none")")->models[0].isolated);
+  EXPECT_FALSE(read(R"("isolation": null)")->models[0].isolated);
+  EXPECT_EQ(read(R"("isolation": "process")")->models[0].options_json, "{}");
+  EXPECT_THAT(read(R"("isolation": "thread")").error().message,
+              testing::HasSubstr("\"none\" or \"process\""));
+  EXPECT_THAT(read(R"("isolation": true)").error().message, testing::HasSubstr("'isolation' must be"));
+  const auto server = ReadRegistry(
+      {R"({"m": {"engine": "vllm", "url": "http://x", "isolation": "process"}})", "", "", ""}, engines);
+  EXPECT_THAT(server.error().message, testing::HasSubstr("a process anyway"));
+}
+
 }  // namespace
 }  // namespace cyllm

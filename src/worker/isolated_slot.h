@@ -1,0 +1,85 @@
+// A model whose engine runs in a process of its own, a `cy-llm worker` on a Unix socket: what kills it (a
+// crash, the system out of memory) or stops it ends its requests only, with an error that may be tried again,
+// and it is started again.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "async/io_pool.h"
+#include "base/mutex.h"
+#include "inference/remote_service.h"
+#include "upstream/process/supervisor.h"
+#include "worker/models/registry.h"
+#include "worker/slot.h"
+#include "worker/starting_stream.h"
+
+namespace cyllm {
+
+struct IsolatedSlotOptions {
+  std::string worker;  // said in Accepted
+  std::string engine_dir, model_cache;
+  uint32_t threads = 0;
+  uint32_t capabilities = 0;  // that the engine may have, by its manifest
+};
+
+// Sees a process that goes on without computing: requests run, and the steps of its engine do not.
+class StallWatch {
+ public:
+  explicit StallWatch(Millis limit) : limit_(limit) {}
+  bool Stalls(const Load& load, TimePoint now);
+
+ private:
+  const Millis limit_;
+  uint64_t steps_ = 0;
+  TimePoint moved_ = TimePoint::min();
+};
+
+class IsolatedSlot : public Slot, public Startable, public std::enable_shared_from_this<IsolatedSlot> {
+ public:
+  // Starts nothing. `pool` outlives the slot.
+  static std::shared_ptr<IsolatedSlot> Make(ModelEntry entry, const IsolatedSlotOptions& options,
+                                            IoPool& pool);
+  ~IsolatedSlot() override;
+
+  EventStream Infer(Request request, Context context) override;
+  void StartLoad() override;
+  void Unload() override;
+  void Close(TimePoint until) override;
+  ModelInfo Describe() const override;
+  struct Load load() const override;
+  bool was_loaded() const override { return was_loaded_; }
+  const std::string& id() const override { return entry_.id; }
+  const std::string& engine() const override { return entry_.engine; }
+  void CollectPrefixes(PrefixLog& log) override;
+
+ private:
+  IsolatedSlot(ModelEntry entry, IoPool& pool);
+  bool Usable() const override;
+  Status Trouble() const override;
+  EventStream Send(Request request, Context context) override;
+  bool Ready() const;  // the supervisor's questions, on its thread
+  std::string ChildTrouble();
+  std::shared_ptr<RemoteService> remote() const;
+
+  const ModelEntry entry_;
+  IoPool& pool_;
+  RemoteOptions to_;
+  std::unique_ptr<Supervisor> supervisor_;
+  mutable std::atomic<bool> was_loaded_{false};
+  std::atomic<bool> closed_{false};
+  mutable Mutex mutex_;
+  std::shared_ptr<RemoteService> remote_ CY_GUARDED_BY(mutex_);  // from the first use on
+  mutable ModelInfo known_ CY_GUARDED_BY(mutex_);                // as it was last seen
+  uint64_t prefix_cursor_ CY_GUARDED_BY(mutex_) = 0;
+  std::thread unloading_ CY_GUARDED_BY(mutex_);
+  // Of the supervisor's thread.
+  StallWatch stall_;
+  bool was_ready_ = false;
+  std::optional<TimePoint> lost_;  // since when it has not been heard
+};
+
+}  // namespace cyllm
