@@ -37,7 +37,7 @@ def test_wrong_usage(args):
 
 
 def test_llama_cpp_keeps_the_rules_of_every_event(model):
-    only = "END comes once and last,events come in order,usage and offsets add up,credit is obeyed"
+    only = "END comes once and last,events come in order,usage and offsets add up,credit is obeyed,resuming"
     done = run("engine-check", LLAMA_CPP, "--model", model, "--config", SMALL, "--only", only, limit=600)
     assert done.returncode == 0, done.stdout
 

@@ -443,7 +443,8 @@ void Scheduler::Emit(const Slot& slot, Events* events) {
   event.end = choice.output().end();
   event.stop_match = events->Keep(choice.output().stop_match().value_or(std::string()));
   event.prompt_tokens = static_cast<uint32_t>(job->request->prompt.size());
-  event.cached_tokens = job->cached.value_or(0);
+  // Of an answer that is taken over, what was said before may have been there too.
+  event.cached_tokens = std::min(job->cached.value_or(0), event.prompt_tokens);
   event.completion_tokens = choice.generated();
   event.reasoning_tokens = choice.output().reasoning_tokens();
   event.queue_ms = choice.queue_ms();
