@@ -148,7 +148,7 @@ void CancelWhileThePromptIsRead(const Subject& s, const Report& wrong) {
   With(s, wrong, [](Client& client, const Report& w) {
     for (int round = 0; round < 4; ++round) {
       Ask ask;
-      ask.messages = Words(300);
+      ask.messages = Words(100);  // long, and not too long for small contexts
       ask.max_tokens = 1000;
       ask.credit = 0;
       const uint64_t id = client.Submit(ask);
