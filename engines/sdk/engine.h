@@ -5,11 +5,11 @@
  *   {"name": "echo", "version": "1", "library": "libcyllm_engine_echo.so", "abi": {"major": 1, "minor": 1},
  *    "description": "...", "capabilities": ["chat", "text", "tokens"], "devices": ["cpu"],
  *    "needs_model_file": false, "default_model": "default", "options": ["ttft_ms"]}
- * `name` and `abi` are those of the table. `capabilities`: the CYLLM_CAP_* that it may have with some model, in
- * small letters. `devices` (cpu, cuda, rocm, vulkan, ascend): it computes on one of them. `options`: keys of a
- * registry entry that it reads; entries with others are refused. `needs_model_file`: an entry names a model
- * file. `version`, `description`, `devices`, `options`, `default_model` (its id when nothing is configured) and
- * `default_source` (where that comes from) may be absent. Unknown keys are ignored.
+ * `name` and `abi` are those of the table. `capabilities`: the CYLLM_CAP_* that it may have with some model,
+ * in small letters. `devices` (cpu, cuda, rocm, vulkan, ascend): it computes on one of them. `options`: keys
+ * of a registry entry that it reads; entries with others are refused. `needs_model_file`: an entry names a
+ * model file. `version`, `description`, `devices`, `options`, `default_model` (its id when nothing is
+ * configured) and `default_source` (where that comes from) may be absent. Unknown keys are ignored.
  *
  * Rules that hold everywhere
  * - Every struct that crosses starts with its size as compiled by its writer. Structs only ever grow at
