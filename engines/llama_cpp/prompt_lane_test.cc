@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -130,7 +131,9 @@ TEST_F(PromptLaneTest, WhatFailsIsToldAndOthersGoOn) {
 
 TEST_F(PromptLaneTest, AThreadRunsUntilItIsStopped) {
   std::promise<void> done;
-  PromptLane lane(decoder_, cores_, [this] { return now_; }, [&] { done.set_value(); });
+  std::once_flag first;  // whether the second one is ready before Stop is open
+  PromptLane lane(
+      decoder_, cores_, [this] { return now_; }, [&] { std::call_once(first, [&] { done.set_value(); }); });
   std::thread thread([&] { lane.Run(); });
   lane.Submit(Prompt(1, Tokens('a', 300)));
   done.get_future().wait();
