@@ -156,7 +156,8 @@ def test_nothing_is_repeated_after_the_first_chunk(serve_legacy, coordinator, le
 
 def test_old_and_new_workers_side_by_side(serve_legacy, worker, coordinator, legacy_client):
     old, new = serve_legacy(Worker(words)), worker()
-    client = legacy_client(coordinator(old.address, new.address("worker")).address("coordinator"))
+    front = coordinator(old.address, new.address("worker"), args=("--policy", "round_robin"))
+    client = legacy_client(front.address("coordinator"))
     wait_until(lambda: client.health().metrics["workers_healthy"] == "2", what="both workers")
     for n in range(6):
         answer = text(m for m in client.stream(f"call {n}") if LOADING not in m.chunk)
