@@ -1,4 +1,5 @@
 // The library before there is an engine: its manifest, its table, its versions.
+#include <deque>
 #include <filesystem>
 
 #include "worker/engine_check/checks.h"
@@ -22,19 +23,22 @@ void TableIsComplete(const Subject& s, const Report& wrong) {
     wrong("a function is missing");
 }
 
+// A host's table is valid until the process ends.
+const cyllm_host* Lend(uint32_t major, uint32_t minor, size_t size) {
+  static std::deque<LentStruct<cyllm_host>> kept;
+  return kept.emplace_back(MakeHost(major, minor), size).get();
+}
+
 void OtherVersionsAreRefused(const Subject& s, const Report& wrong) {
   for (const uint32_t major : {0u, CYLLM_ENGINE_ABI_MAJOR + 1u, UINT32_MAX}) {
-    // Never freed: a host's table is valid until the process ends.
-    const auto* host =
-        new LentStruct<cyllm_host>(MakeHost(major, CYLLM_ENGINE_ABI_MINOR), sizeof(cyllm_host));
-    if (s.entry(host->get())) wrong("takes a host of ABI " + std::to_string(major) + ".x");
+    if (s.entry(Lend(major, CYLLM_ENGINE_ABI_MINOR, sizeof(cyllm_host))))
+      wrong("takes a host of ABI " + std::to_string(major) + ".x");
   }
 }
 
 void NewerHostsAreTaken(const Subject& s, const Report& wrong) {
-  const auto* host = new LentStruct<cyllm_host>(MakeHost(CYLLM_ENGINE_ABI_MAJOR, CYLLM_ENGINE_ABI_MINOR + 7),
-                                                sizeof(cyllm_host) + 64);
-  const cyllm_engine_api* api = s.entry(host->get());
+  const cyllm_engine_api* api =
+      s.entry(Lend(CYLLM_ENGINE_ABI_MAJOR, CYLLM_ENGINE_ABI_MINOR + 7, sizeof(cyllm_host) + 64));
   if (!api) return wrong("refuses a host with a newer minor version");
   if (api->abi_major != CYLLM_ENGINE_ABI_MAJOR) wrong("another major version than the host's");
 }

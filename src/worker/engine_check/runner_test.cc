@@ -61,6 +61,16 @@ TEST(EngineCheckTest, TheTemplatePasses) {
   EXPECT_EQ(skipped, 7);  // logprobs, tools, schemas, resuming, embeddings, tokens; no model file
 }
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CY_SANITIZED true
+#endif
+#endif
+#ifndef CY_SANITIZED
+#define CY_SANITIZED false
+#endif
+constexpr bool kSanitized = CY_SANITIZED;
+
 struct Defect {
   const char* name;
   const char* check;   // which must fail
@@ -82,7 +92,11 @@ TEST_P(BrokenEngineTest, IsFoundOut) {
   unsetenv("CYLLM_DEFECT");
   ASSERT_EQ(ran.failed, 1) << "nothing was found";
   EXPECT_EQ(ran.outcomes.back().name, defect.check);
-  EXPECT_THAT(ran.outcomes.back().reasons, testing::Contains(HasSubstr(defect.reason)));
+  testing::Matcher<std::string> told = HasSubstr(defect.reason);
+  // AddressSanitizer sees what is done to memory before the check does, and ends the process.
+  if (kSanitized)
+    told = testing::AnyOf(told, HasSubstr("leaks memory"), HasSubstr("ends the process with status 1"));
+  EXPECT_THAT(ran.outcomes.back().reasons, testing::Contains(told));
 }
 
 INSTANTIATE_TEST_SUITE_P(
