@@ -114,7 +114,7 @@ void FailedLoadsLeakNothing(const Subject& s, const Report& wrong) {
   fail(rounds);
   const Held before = HeldNow();
   fail(rounds);
-  const Held after = HeldNow();
+  const Held after = HeldAfter(before);
   TellGrowth(before, after, size_t{32} * 2 * static_cast<size_t>(rounds), wrong);
 }
 
@@ -127,7 +127,7 @@ void DestroyGivesBack(const Subject& s, const Report& wrong) {
   once();
   const Held before = HeldNow();
   for (int i = 0; i < 2; ++i) once();
-  TellGrowth(before, HeldNow(), size_t{2} << 20, wrong);
+  TellGrowth(before, HeldAfter(before), size_t{2} << 20, wrong);
 }
 
 void LoadCanBeStopped(const Subject& s, const Report& wrong) {

@@ -2,8 +2,10 @@
 
 #include <malloc.h>
 
+#include <chrono>
 #include <filesystem>
 #include <iterator>
+#include <thread>
 
 namespace cyllm::engine_check {
 
@@ -17,6 +19,15 @@ size_t Entries(const char* folder) {
 }  // namespace
 
 Held HeldNow() { return {Entries("/proc/self/task"), Entries("/proc/self/fd"), mallinfo2().uordblks}; }
+
+Held HeldAfter(const Held& before) {
+  Held now = HeldNow();
+  for (int i = 0; i < 100 && now.threads > before.threads; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    now = HeldNow();
+  }
+  return now;
+}
 
 void TellGrowth(const Held& before, const Held& after, size_t slack, const Report& wrong) {
   const auto grown = [&](const char* what, size_t from, size_t to, size_t by) {

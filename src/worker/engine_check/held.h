@@ -13,6 +13,10 @@ struct Held {
 
 Held HeldNow();
 
+// The same, later than `before`. A thread that was joined is seen by the system a moment longer: with more
+// threads than before, half a second is waited for them to go.
+Held HeldAfter(const Held& before);
+
 // Threads and files may not grow at all, memory by `slack` bytes.
 void TellGrowth(const Held& before, const Held& after, size_t slack, const Report& wrong);
 
