@@ -26,10 +26,11 @@ void AskThis(Client& client) {
   ask([](Ask& a) { a.credit = 1; });
   ask([](Ask& a) { a.credit = 0; });
   client.Wait(ids[0]);
-  client.Credit(ids[6], 3);
   client.Cancel(ids[7]);
+  ask([](Ask& a) { a.max_tokens = 24; });  // meanwhile the slow reader's could have said more
   for (const uint64_t id : ids)
     if (id != ids[6]) client.Wait(id);
+  client.Credit(ids[6], 3);
   client.Credit(ids[6], 100);
   client.Wait(ids[6]);
 }
