@@ -20,8 +20,6 @@ class Cores {
 
   explicit Cores(uint32_t threads) : threads_(threads) {}
 
-  uint32_t threads() const { return threads_; }
-
   // Whether `lane` will ask again soon; until then the other one has all threads.
   void Expect(Lane lane, bool soon);
 

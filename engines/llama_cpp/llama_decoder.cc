@@ -62,7 +62,7 @@ class LlamaDecoder final : public Decoder {
 
   bool Open(llama_model* model, const Options& options, const KvPlan& plan) {
     llama_context_params params = llama_context_default_params();
-    copies_streams_ = llama_supports_gpu_offload() && options.n_gpu_layers != 0;
+    copies_streams_ = Offloads(options);
     max_running_ = plan.max_num_seqs;
     max_sequences_ = max_running_ + (can_copy_ ? plan.spare : 0);
     params.n_seq_max = max_sequences_;
@@ -226,14 +226,15 @@ uint64_t KvBytesPerToken(const llama_model* model, const std::string& dtype) {
          ggml_row_size(TypeOf(dtype), static_cast<int64_t>(width));
 }
 
+bool Offloads(const Options& options) { return llama_supports_gpu_offload() && options.n_gpu_layers != 0; }
+
 bool CanCut(const llama_model* model) {
   return !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model) && llama_model_n_swa(model) == 0;
 }
 
 std::unique_ptr<Decoder> MakeDecoder(llama_model* model, const Options& options, const KvPlan& plan,
                                      std::string* error) {
-  const uint32_t threads = options.threads > 0 ? options.threads : CpuBudget();
-  auto decoder = std::make_unique<LlamaDecoder>(model, threads);
+  auto decoder = std::make_unique<LlamaDecoder>(model, ThreadsOf(options));
   if (decoder->Open(model, options, plan)) return decoder;
   *error = "no context of " + std::to_string(plan.max_num_seqs) + " sequences of " +
            std::to_string(plan.max_model_len) +

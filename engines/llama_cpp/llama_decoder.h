@@ -13,6 +13,9 @@ namespace cyllm::llama {
 // Bytes of the KV cache that one token takes.
 uint64_t KvBytesPerToken(const llama_model* model, const std::string& dtype);
 
+// Whether layers are computed by something else than the CPU.
+bool Offloads(const Options& options);
+
 // Whether what a sequence of it holds can be cut anywhere and copied.
 bool CanCut(const llama_model* model);
 

@@ -43,8 +43,7 @@ class LlamaEmbedder final : public Embedder {
     stepwise_ = traits_.causal && !traits_.ranks;
     params.n_batch = params.n_ubatch = stepwise_ ? std::min(kStep, traits_.max_tokens) : traits_.max_tokens;
     params.pooling_type = stepwise_ ? LLAMA_POOLING_TYPE_NONE : pooling_;
-    params.n_threads = params.n_threads_batch =
-        static_cast<int32_t>(options.threads > 0 ? options.threads : CpuBudget());
+    params.n_threads = params.n_threads_batch = static_cast<int32_t>(ThreadsOf(options));
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_AUTO;
     step_ = params.n_batch;
     context_.reset(llama_init_from_model(model_, params));

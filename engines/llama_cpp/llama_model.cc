@@ -77,9 +77,7 @@ class NoDecoder final : public Decoder {
 // Prefill and decoding share the CPU's cores; what a GPU computes is better computed in turns. What a
 // sequence holds has to be cut where a prefix ends.
 bool LaneHelps(const llama_model* model, const Options& options) {
-  const bool gpu = llama_supports_gpu_offload() && options.n_gpu_layers != 0;
-  const uint32_t threads = options.threads > 0 ? options.threads : CpuBudget();
-  return threads >= 2 && !gpu && CanCut(model);
+  return ThreadsOf(options) >= 2 && !Offloads(options) && CanCut(model);
 }
 
 uint64_t CapabilitiesOf(const LoadedModel& model) {

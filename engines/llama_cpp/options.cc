@@ -130,6 +130,8 @@ uint32_t CpuBudget() {
   return n;
 }
 
+uint32_t ThreadsOf(const Options& options) { return options.threads > 0 ? options.threads : CpuBudget(); }
+
 uint64_t DefaultKvBytes() {
   const uint64_t memory = static_cast<uint64_t>(std::max(0L, sysconf(_SC_PHYS_PAGES))) *
                           static_cast<uint64_t>(std::max(0L, sysconf(_SC_PAGESIZE)));

@@ -31,6 +31,9 @@ std::optional<Options> ParseOptions(std::string_view config_json, std::string* e
 // least 1.
 uint32_t CpuBudget();
 
+// Compute threads: what the options say, else CpuBudget().
+uint32_t ThreadsOf(const Options& options);
+
 // An eighth of the machine's memory, at most 1 GiB: llama.cpp fills it at start.
 uint64_t DefaultKvBytes();
 

@@ -33,7 +33,6 @@ class PrefixCache {
   PrefixCache(Decoder& decoder, uint32_t max_running, bool reuse);
 
   uint32_t running() const { return running_; }
-  bool full() const { return running_ == max_running_; }
   bool reuse() const { return reuse_; }
   // Tokens at the start of `tokens` that need not be computed: 0 rather than few.
   uint32_t Held(std::span<const Token> tokens) const;
@@ -41,7 +40,7 @@ class PrefixCache {
   // The sequence whose copy saves most of `tokens`, and how many of them; nullopt when that is not worth it.
   std::optional<Place> Donor(std::span<const Token> tokens) const;
 
-  // A sequence that then runs. Not when full().
+  // A sequence that then runs; fewer than max_running did.
   Place Acquire(std::span<const Token> tokens);
   // One that then runs and is empty.
   uint32_t AcquireEmpty();

@@ -108,7 +108,7 @@ class Scheduler {
   void Displace(const Victim& victim);
   bool SharesWork(const Slot& slot) const;
   void Start(const Slot& slot);
-  bool ForLane(const Slot& slot) const;
+  bool LaneIsOpen() const;
   bool DepartWithPrefix(const Slot& slot);
   bool Depart(const Slot& slot, uint32_t donor, uint32_t computed);
   void DepartLong();

@@ -31,8 +31,12 @@ class Servers {
       if (!found) return found.error();
       profile = *found;
     }
-    std::map<std::string, std::shared_ptr<Upstream>> wanted, fresh;
-    uint32_t number = number_;
+    std::map<std::string, std::shared_ptr<Upstream>> wanted;
+    struct Fresh {
+      std::string name, url;
+      std::shared_ptr<Upstream> server;
+    };
+    std::vector<Fresh> fresh;  // in the order of the settings
     for (const std::string& url : values.upstream.urls) {
       if (const auto known = servers_.find(url); known != servers_.end()) {
         wanted.insert(*known);
@@ -40,27 +44,24 @@ class Servers {
       }
       if (wanted.contains(url)) continue;
       UpstreamOptions options;
-      options.name = fmt::format("upstream-{}", ++number);
+      options.name = fmt::format("upstream-{}", number_ + fresh.size() + 1);
       options.url = url;
       options.profile = profile;
       options.api_key = values.upstream.api_key;
       options.default_model = values.models.model;
       options.tls = {values.upstream.ca, values.upstream.cert, values.upstream.key};
       options.silence_limit = Millis(static_cast<int64_t>(values.upstream.silence_limit * 1000));
+      const std::string name = options.name;
       auto made = Upstream::Make(std::move(options), pool_.At(0));
       if (!made) return made.error();
-      fresh.emplace(url, *made);
+      fresh.push_back({name, url, *made});
       wanted.emplace(url, *made);
     }
-    number = number_;
-    for (const std::string& url : values.upstream.urls) {  // in their order, as they are named
-      const auto made = fresh.extract(url);
-      if (made.empty()) continue;
-      const std::string name = fmt::format("upstream-{}", ++number);
+    number_ += fresh.size();
+    for (const auto& [name, url, server] : fresh) {
       Log()->info("{} is {}", name, url);
-      coordinator_->AddWorker(name, made.mapped());
+      coordinator_->AddWorker(name, server);
     }
-    number_ = number;
     for (const auto& [url, server] : servers_) {
       if (wanted.contains(url)) continue;
       Log()->info("{} is not asked any more", url);
@@ -87,7 +88,7 @@ class Servers {
   IoPool& pool_;
   std::map<std::string, std::shared_ptr<Upstream>> servers_;
   std::vector<std::jthread> leaving_;
-  uint32_t number_ = 0;
+  size_t number_ = 0;  // of those that there ever were
 };
 
 void Reload(Servers& servers, Gateway& gateway, const Args& args) {

@@ -17,13 +17,17 @@
 #if __has_feature(address_sanitizer)
 #include <sanitizer/lsan_interface.h>
 #define CY_LEAKS() (__lsan_do_recoverable_leak_check() != 0)
+#define CY_SANITIZED true
 #endif
 #endif
-#ifndef CY_LEAKS
+#ifndef CY_SANITIZED
 #define CY_LEAKS() false
+#define CY_SANITIZED false
 #endif
 
 namespace cyllm::engine_check {
+
+const bool kSanitized = CY_SANITIZED;
 
 namespace {
 

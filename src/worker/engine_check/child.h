@@ -14,4 +14,7 @@ namespace cyllm::engine_check {
 Outcome InChild(const std::string& name, std::chrono::milliseconds limit,
                 const std::function<void(const Report&)>& f);
 
+// Built with AddressSanitizer: what is done to memory is told by it, and ends the process with status 1.
+extern const bool kSanitized;
+
 }  // namespace cyllm::engine_check

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "worker/engine_check/child.h"
+
 namespace cyllm::engine_check {
 namespace {
 
@@ -60,16 +62,6 @@ TEST(EngineCheckTest, TheTemplatePasses) {
   for (const Outcome& outcome : ran.outcomes) skipped += outcome.verdict == Verdict::kSkip;
   EXPECT_EQ(skipped, 7);  // logprobs, tools, schemas, resuming, embeddings, tokens; no model file
 }
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define CY_SANITIZED true
-#endif
-#endif
-#ifndef CY_SANITIZED
-#define CY_SANITIZED false
-#endif
-constexpr bool kSanitized = CY_SANITIZED;
 
 struct Defect {
   const char* name;
