@@ -93,6 +93,8 @@ constexpr Route kRoutes[] = {
 
 }  // namespace
 
+std::span<const Route> Routes() { return kRoutes; }
+
 const Route* FindRoute(std::string_view path, std::string_view& rest) {
   for (const Route& route : kRoutes) {
     if (route.path == path) return &route;

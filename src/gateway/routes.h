@@ -1,6 +1,7 @@
 // The table of endpoints: which path is served how.
 #pragma once
 
+#include <span>
 #include <string_view>
 
 #include "gateway/dialects/common/dialect.h"
@@ -28,6 +29,8 @@ struct Route {
   HttpResponse (*reply)(const Asked&);
   bool describes = true;  // reply looks at the snapshot
 };
+
+std::span<const Route> Routes();
 
 // Null: there is nothing at this path. `rest`: what stands for "{id}", as sent.
 const Route* FindRoute(std::string_view path, std::string_view& rest);
