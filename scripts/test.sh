@@ -88,7 +88,8 @@ cy_test() {
       --chaos) only=chaos ;;
       --vllm) only=vllm ;;
       --llama-server) only=llama-server ;;
-      *) die "test: unknown option '$1'; known: --asan, --tsan, --containers, --chaos, --vllm, --llama-server, --all" ;;
+      --clients) only=clients ;;
+      *) die "test: unknown option '$1'; known: --asan, --tsan, --containers, --chaos, --vllm, --llama-server, --clients, --all" ;;
     esac
     shift
   done
@@ -123,6 +124,10 @@ cy_test() {
     step "llama-server" "llama-server could not be built" build_peer llama-server
     CY_TEST_MODEL=$(<"$RESULTS/model") part llama-server llama_server_tests
   fi
+  if [[ $only == clients ]]; then
+    part build build_tree release app
+    step "python" "the packages of tests/requirements.txt could not be installed" python_environment
+  fi
   if [[ -z $only ]]; then
     part static static_checks
     part unit unit_tests unit release
@@ -135,6 +140,11 @@ cy_test() {
       part unit-model ctest --test-dir "$BUILD/release" -R 'engine_llama_cpp' --output-on-failure
       if ((long)); then part process process_tests process; else part process process_tests process -m 'not long'; fi
     fi
+  fi
+  if ((long)) || [[ $only == clients ]]; then
+    load clients
+    step "clients (minutes, 2 GB)" "the clients could not be installed: check the network" install_clients
+    part clients clients_tests
   fi
   if ((long)) || [[ $only == chaos ]]; then part chaos chaos_tests; fi
   if ((asan)); then part asan unit_tests asan asan; fi

@@ -1,0 +1,75 @@
+"""Other programs' clients, each at a fixed version, against the all-in-one on echo. Optional: ./cy-llm test --clients installs
+them (tests/clients) and sets CY_TEST_CLIENTS. The coding tools run without a terminal, in an empty home."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import echo_process
+
+CLIENTS = Path(os.environ.get("CY_TEST_CLIENTS", ""))
+SCRIPTS = Path(__file__).parent / "clients"
+NODE = CLIENTS / "node"
+pytestmark = pytest.mark.skipif(not CLIENTS.name, reason="CY_TEST_CLIENTS names no clients (./cy-llm test --clients)")
+
+
+@pytest.fixture(scope="module")
+def url():
+    with echo_process() as url:
+        yield url
+
+
+def run(command: list, url: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
+    base = {"PATH": os.environ["PATH"], "HOME": str(cwd), "NO_PROXY": "*", "GATEWAY": url, "KEY": "none"}
+    done = subprocess.run([str(c) for c in command], env=base | env, cwd=cwd, text=True, capture_output=True,
+                          stdin=subprocess.DEVNULL, timeout=180)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.mjs")), ids=lambda p: p.stem)
+def test_javascript(script, url, tmp_path):
+    shutil.copy(script, NODE)  # modules are looked for beside the script
+    run(["node", NODE / script.name], url, tmp_path, OPENAI_BASE_URL=url + "/v1", OPENAI_API_KEY="none",
+        ANTHROPIC_BASE_URL=url, ANTHROPIC_API_KEY="none", OLLAMA_HOST=url)  # fmt: skip
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda p: p.stem)
+def test_python(script, url, tmp_path):
+    run([CLIENTS / "venv/bin/python", script], url, tmp_path)
+
+
+def test_claude_code(tmp_path):
+    """It always asks for thousands of tokens, and takes an answer that is cut for an error."""
+    (program,) = NODE.glob("node_modules/@anthropic-ai/claude-code-linux-*/claude")
+    with echo_process(reply_tokens=3000) as url:
+        done = run([program, "-p", "apple pear"], url, tmp_path, ANTHROPIC_BASE_URL=url, ANTHROPIC_AUTH_TOKEN="none",
+                   ANTHROPIC_MODEL="default", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1")  # fmt: skip
+    assert "apple pear" in done.stdout
+
+
+CODEX = """model = "default"
+model_provider = "cy"
+[model_providers.cy]
+name = "cy"
+base_url = "{url}/v1"
+wire_api = "responses"
+env_key = "CY_KEY"
+"""
+
+
+def test_codex(url, tmp_path):
+    (tmp_path / ".codex").mkdir()
+    (tmp_path / ".codex/config.toml").write_text(CODEX.format(url=url))
+    done = run([NODE / "node_modules/.bin/codex", "exec", "--skip-git-repo-check", "--sandbox", "read-only", "apple pear"],
+               url, tmp_path, CY_KEY="none")  # fmt: skip
+    assert "apple pear" in done.stdout
+
+
+def test_copilot(url, tmp_path):
+    done = run([NODE / "node_modules/.bin/copilot", "-p", "apple pear"], url, tmp_path, COPILOT_PROVIDER_BASE_URL=url + "/v1",
+               COPILOT_PROVIDER_TYPE="openai", COPILOT_PROVIDER_API_KEY="none", COPILOT_MODEL="default", COPILOT_OFFLINE="true")  # fmt: skip
+    assert "apple pear" in done.stdout
