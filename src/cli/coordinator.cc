@@ -53,15 +53,17 @@ int RunCoordinator(const Args& args) {
   const std::string name = ProcessName(values.name);
   if (const Status status = CheckTls(MakeTls(values.process)); !status.ok()) return Fail(status, kExitUsage);
   IoPool pool(IoThreads(values.process, 2));
-  const auto coordinator = Coordinator::Make({.name = name,
-                                              .workers = CanonicalAddresses(values.workers),
-                                              .internal_token = values.process.internal_token,
-                                              .tls = MakeTls(values.process),
-                                              .max_attempts = static_cast<uint32_t>(values.max_attempts),
-                                              .policies = values.policy,
-                                              .max_waiting = static_cast<size_t>(values.max_waiting),
-                                              .canonical_address = CanonicalDial},
-                                             pool);
+  const auto coordinator =
+      Coordinator::Make({.name = name,
+                         .workers = CanonicalAddresses(values.workers),
+                         .internal_token = values.process.internal_token,
+                         .tls = MakeTls(values.process),
+                         .max_attempts = static_cast<uint32_t>(values.max_attempts),
+                         .policies = values.policy,
+                         .max_waiting = static_cast<size_t>(values.max_waiting),
+                         .prefix_index_bytes = static_cast<size_t>(values.prefix_index_mib) << 20,
+                         .canonical_address = CanonicalDial},
+                        pool);
   GrpcServerOptions options;
   options.listen = CanonicalAddresses(values.listen);
   options.internal_token = values.process.internal_token;

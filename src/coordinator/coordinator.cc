@@ -19,7 +19,7 @@ constexpr Millis kControlDeadline{5'000};
 struct Coordinator::Impl {
   Impl(CoordinatorOptions o, IoPool& pool)
       : options(std::move(o)),
-        fleet(Fleet::Make({.picker = MakeRouter(options.policies),
+        fleet(Fleet::Make({.picker = MakeRouter(options),
                            .max_attempts = options.max_attempts,
                            .queue = {.max_waiting = options.max_waiting}})),
         workers(fleet, DialOptions(options), pool) {
@@ -28,9 +28,10 @@ struct Coordinator::Impl {
     }
   }
 
-  static std::shared_ptr<Router> MakeRouter(const std::string& policies) {
+  static std::shared_ptr<Router> MakeRouter(const CoordinatorOptions& options) {
     RouterOptions router;
-    if (const Status status = ParsePolicies(policies, &router); !status.ok())
+    router.prefix_index_bytes = options.prefix_index_bytes;
+    if (const Status status = ParsePolicies(options.policies, &router); !status.ok())
       Log()->error("routing policy: {}", status.message);  // the settings have checked it
     return std::make_shared<Router>(std::move(router));
   }

@@ -21,6 +21,7 @@ struct CoordinatorOptions {
   uint32_t max_attempts = 3;              // per request, before its first event
   std::string policies = "prefix_aware";  // of the fleet, and of single models: "p,model=q"
   size_t max_waiting = 1'024;             // per model, when every worker is overloaded
+  size_t prefix_index_bytes = 48u << 20;  // of what prefix_aware remembers, at most
   // The form in which addresses are compared, or why it is none; null: as they are.
   std::function<Result<std::string>(const std::string&)> canonical_address;
   Millis drain{30'000};  // of a worker that is drained or removed without a deadline

@@ -80,6 +80,13 @@ void CoordinatorSettings::Declare(Settings& settings) {
                 .metavar = "N"},
                &max_waiting, 0, 1'000'000);
   settings.Add(
+      {.key = "coordinator.prefix_index_mib",
+       .flag = "--prefix-index-mib",
+       .help = "Memory for what prefix_aware remembers, at most: 14,000 blocks of 256 bytes of prompts "
+               "in each MiB, their number rounded down to a power of two",
+       .metavar = "MIB"},
+      &prefix_index_mib, 1, 65'536);
+  settings.Add(
       {.key = "coordinator.admin_key",
        .env = {"CY_LLM_ADMIN_KEY"},
        .help = "Key that the admin API (/workers) asks for; empty: open on 127.0.0.1, closed elsewhere",

@@ -18,6 +18,7 @@ struct CoordinatorSettings {
   int64_t max_attempts = 3;
   std::string policy = "prefix_aware";
   int64_t max_waiting = 1'024;
+  int64_t prefix_index_mib = 48;
   std::string admin_key;
 
   void Declare(Settings& settings);

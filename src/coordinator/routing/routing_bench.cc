@@ -75,14 +75,20 @@ void Compare(const SimulationOptions& options) {
               options.utilisation * 100);
   std::printf("  %-16s %6s %10s %10s %10s %10s %9s\n", "policy", "hit", "ttft mean", "p50", "p99",
               "imbalance", "took");
-  for (size_t i = 0; i < kPolicies; ++i) {
-    const auto policy = static_cast<PolicyKind>(i);
+  const auto line = [](const char* name, PolicyKind policy, const SimulationOptions& of) {
     const TimePoint begin = Clock::now();
-    const SimulationResult r = Simulate(policy, options);
-    std::printf("  %-16s %5.1f%% %8.0fms %8.0fms %8.0fms %10.2f %7.1f s\n", NameOf(policy), r.hit * 100,
+    const SimulationResult r = Simulate(policy, of);
+    std::printf("  %-16s %5.1f%% %8.0fms %8.0fms %8.0fms %10.2f %7.1f s\n", name, r.hit * 100,
                 r.ttft_mean * 1e3, r.ttft_p50 * 1e3, r.ttft_p99 * 1e3, r.imbalance,
                 Seconds(Clock::now() - begin));
+  };
+  for (size_t i = 0; i < kPolicies; ++i) {
+    const auto policy = static_cast<PolicyKind>(i);
+    line(NameOf(policy), policy, options);
   }
+  SimulationOptions large = options;
+  large.index_bytes *= 16;
+  line("  index of 768 M", PolicyKind::kPrefixAware, large);
 }
 
 }  // namespace

@@ -60,7 +60,10 @@ struct Conversation {
 class Run {
  public:
   Run(PolicyKind policy, const SimulationOptions& options)
-      : options_(options), policy_(policy), random_(options.seed), index_({}) {
+      : options_(options),
+        policy_(policy),
+        random_(options.seed),
+        index_({.max_bytes = options.index_bytes}) {
     for (uint32_t i = 0; i < options.workers; ++i) {
       workers_.emplace_back(options.cache_blocks);
       views_.push_back({i, i + 1, Hash64("worker-" + std::to_string(i)), 0, 0});

@@ -21,6 +21,7 @@ struct SimulationOptions {
   double blocks_per_second = 200;  // prefill of a worker
   double decode_seconds = 2;       // of a request, on average
   double utilisation = 0.7;        // of all prefill, if nothing were cached
+  size_t index_bytes = 48u << 20;  // of the router's PrefixIndex
   uint64_t seed = 1;
 };
 
