@@ -1,10 +1,10 @@
-"""The real model under kill -9: every greedy text is the undisturbed one, token by token. CY_CHAOS_REAL_KILLS sets how often
-(default: 2; ./cy-llm test --chaos: 100), CY_CHAOS_SEED how.
+"""The real model under kill -9: every text, greedy or drawn, is the undisturbed one, token by token. CY_CHAOS_REAL_KILLS
+sets how often (default: 2; ./cy-llm test --chaos: 100), CY_CHAOS_SEED how.
 
-What a worker takes over it computes as a prompt, where the first one computed token by token: the last bits of the logits
-differ (engines/llama_cpp/README.md, Equal texts). So greedy texts are judged where no two tokens are nearly as likely, and of
-the drawn ones a few may depart where a draw falls between two tokens: they are counted, and bounded."""
+One compute thread for each worker, and prompts of less than 64 tokens: then nothing that a worker computes depends on what
+it computes it with (engines/llama_cpp/README.md, Equal texts)."""
 
+import itertools
 import os
 import random
 import threading
@@ -26,7 +26,6 @@ STREAMS, TOKENS = 4, 48
 PROMPTS = ["Count from one to ten in words.", "Tell me about the sea.", "Name three animals and say what they eat.",
            "What is the capital of France?", "Write a short poem about rain.", "Explain what a computer is."]  # fmt: skip
 WAYS = [{"temperature": 0}, {"temperature": 0.9, "seed": 11}]
-NEARLY = 0.05  # of log-probability, between the two likeliest tokens
 
 
 class Fleet:
@@ -66,11 +65,11 @@ class Asker:
         self.url, self.expected = url, {}
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
-        self.tokens, self.gap, self.kills = 0, 0.0, []
+        self.tokens, self.gap = 0, 0.0
         self._lock, self._over = threading.Lock(), False
 
-    def ask(self, key: tuple[int, int], marks: list | None = None) -> tuple[str, int]:
-        """Text and tokens; `marks` gets when how much of the text was there."""
+    def ask(self, key: tuple[int, int]) -> tuple[str, int]:
+        """Text and tokens."""
         text, usage, last = "", None, time.monotonic()
         with client(self.url).chat.completions.create(
             model="default", messages=user(PROMPTS[key[0]]), stream=True, max_tokens=TOKENS,
@@ -84,49 +83,26 @@ class Asker:
                         self.tokens += 1
                         self.gap = max(self.gap, time.monotonic() - last)
                     last = time.monotonic()
-                    if marks is not None:
-                        marks.append((last, len(text)))
         return text, usage.completion_tokens
 
     def learn(self):
-        for p in range(len(PROMPTS)):
-            for w in range(len(WAYS)):
-                if w > 0 or self.decided(p):
-                    self.expected[p, w] = self.ask((p, w))
-        assert sum(w == 0 for _, w in self.expected) >= 2
-
-    def decided(self, p: int) -> bool:
-        answer = client(self.url).chat.completions.create(
-            model="default", messages=user(PROMPTS[p]), max_tokens=TOKENS, temperature=0, logprobs=True, top_logprobs=2
-        )
-        tops = [[t.logprob for t in token.top_logprobs] for token in answer.choices[0].logprobs.content]
-        return min(top[0] - top[1] for top in tops) > NEARLY
+        for key in itertools.product(range(len(PROMPTS)), range(len(WAYS))):
+            self.expected[key] = self.ask(key)
 
     def run(self, n: int):
         rng = random.Random(SEED * 100 + n)
         while not self._over:
             key = rng.choice(sorted(self.expected))
-            marks: list = [(time.monotonic(), 0)]
             try:
-                got = self.ask(key, marks)
+                got = self.ask(key)
             except Exception as e:  # noqa: BLE001
                 how, got = "error", repr(e)
             else:
                 how = "right" if got == self.expected[key] else "wrong"
-                if how == "wrong" and key[1] > 0 and self.departed(got[0], self.expected[key][0], marks):
-                    how = "departed"
             with self._lock:
                 self.counts[how] += 1
-                if how in ("wrong", "error"):
+                if how != "right":
                     self.wrong.append(f"{key}: {got!r}, expected {self.expected[key]!r}")
-
-    def departed(self, text: str, expected: str, marks: list) -> bool:
-        """A worker was killed meanwhile, and what had come before that is as it should be."""
-        kill = next((k for k in self.kills if k > marks[0][0]), None)
-        if kill is None or kill > marks[-1][0]:
-            return False
-        common = len(os.path.commonprefix([text, expected]))
-        return common >= max(length for when, length in marks if when <= kill)
 
     def begin(self):
         self._threads = [threading.Thread(target=self.run, args=(n,), daemon=True) for n in range(STREAMS)]
@@ -150,7 +126,6 @@ def test_no_token_of_the_real_model_is_lost(start, model):
     for _ in range(KILLS):
         at = asker.tokens + rng.randrange(5, 200)  # somewhere in the streams
         wait_until(lambda at=at: asker.tokens >= at or asker.wrong, what="tokens")
-        asker.kills.append(time.monotonic())
         fleet.kill(rng.randrange(2))
         fleet.wait_whole()
         assert not asker.wrong, asker.wrong[:3]
@@ -160,6 +135,5 @@ def test_no_token_of_the_real_model_is_lost(start, model):
           f"{resumed:.0f} taken over, longest silence {asker.gap:.1f} s")  # fmt: skip
     assert not asker.wrong, asker.wrong[:3]
     assert asker.counts["right"] >= STREAMS
-    assert asker.counts["departed"] <= 1 + resumed // 10  # without takeovers, none does
     for w in fleet.workers:
         wait_until(lambda w=w: metric(w.address("worker-http"), "worker_inflight_requests") == 0, limit=20, what="no request left")

@@ -252,7 +252,7 @@ TEST_F(AnswerModelTest, ALastMessageOfTheAssistantIsContinued) {
   EXPECT_TRUE(text.starts_with("3\n4. 4\n5. 5\n6. 6")) << text;
 }
 
-// Without a prefix cache: what is computed in other steps differs in its last digits, and a draw may with it.
+// Without a prefix cache: what one request leaves there is not computed as another would.
 TEST_F(AnswerModelTest, AnInterruptedRequestGoesOnTheSame) {
   Start(*model_, false);
   uint64_t id = 7000;

@@ -30,6 +30,10 @@ class Choice {
   std::span<const Token> tokens() const { return tokens_; }
   uint32_t computed() const { return computed_; }
   uint32_t missing() const { return static_cast<uint32_t>(tokens_.size()) - computed_; }
+  uint32_t missing_prompt() const {
+    const auto prompt = static_cast<uint32_t>(request_.prompt.size());
+    return prompt > computed_ ? prompt - computed_ : 0;
+  }
   bool prefilling() const { return missing() > 1 || tokens_.size() == request_.prompt.size(); }
   void Computed(uint32_t tokens) { computed_ += tokens; }
   void Rewind() { computed_ = 0; }  // it has lost its sequence

@@ -5,13 +5,15 @@
 #include <chrono>
 #include <cstdint>
 
+#include "llama_cpp/decoder.h"
+
 namespace cyllm::llama {
 
 // A cost model, learnt from the steps that ran: so much for so many decoding sequences, so much for each
 // prompt token. While sequences decode, a step of each kind together stay within the target inter-token
 // latency; where decoding alone takes half of that or more, prompts get as much time as decoding does. While
-// none decodes, chunks are a power of two that takes two seconds at most: where a prompt is cut shows in the
-// last bits of what is computed, and should not follow every measurement. Pure; not thread-safe.
+// none decodes, chunks are a power of two, kTileRows at least, that takes two seconds at most. Pure; not
+// thread-safe.
 class ChunkBudget {
  public:
   using Seconds = std::chrono::duration<double>;
@@ -31,7 +33,7 @@ class ChunkBudget {
   Seconds Decode(uint32_t decoding) const;
   static size_t Bucket(uint32_t decoding);
 
-  static constexpr uint32_t kLeast = 8, kFirst = 128, kLeastAlone = 32, kTile = 16;
+  static constexpr uint32_t kLeast = 8, kFirst = 128, kLeastAlone = kTileRows, kTile = 16;
   static constexpr Seconds kAlone{2};
 
   const Seconds target_;

@@ -19,6 +19,12 @@ struct Row {
   bool logits;  // wanted after the step
 };
 
+// So many rows of one sequence in a batch, or more, are computed in tiles on a CPU, where the KV cache is not
+// quantised: another arithmetic of llama.cpp's attention than that of fewer rows, and further from it than
+// the last digits. Within each of the two a row's result does not depend on how many there are (README.md,
+// Equal texts).
+constexpr uint32_t kTileRows = 64;
+
 enum class DecodeResult {
   kOk,
   kAborted,  // `abort` was seen: what the step's sequences hold is not known
@@ -40,8 +46,9 @@ class Decoder {
   // How many of them the next batches get.
   virtual void SetThreads(uint32_t threads) = 0;
 
-  // Computes a batch; blocks for as long as that takes. Positions of a sequence follow on what it holds.
-  // Gives up soon after `abort` becomes true.
+  // Computes a batch; blocks for as long as that takes. Positions of a sequence follow on what it holds. A
+  // sequence's rows are computed in tiles or not by their number alone, whatever else is in the batch. Gives
+  // up soon after `abort` becomes true.
   virtual DecodeResult Decode(std::span<const Row> rows, const std::atomic<bool>& abort) = 0;
 
   // Of the last batch's row `i`, which wanted them. Valid until the next call; the caller may change them.

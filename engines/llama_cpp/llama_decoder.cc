@@ -7,8 +7,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
+#include <unordered_map>
 #include <vector>
 
+#include "llama_cpp/batch_parts.h"
 #include "llama_cpp/sequence_state.h"
 #include "llama_cpp/thread_governor.h"
 
@@ -63,13 +66,14 @@ class LlamaDecoder final : public Decoder {
   bool Open(llama_model* model, const Options& options, const KvPlan& plan) {
     llama_context_params params = llama_context_default_params();
     copies_streams_ = Offloads(options);
+    tiles_ = !Offloads(options) && options.kv_cache_dtype != "q8_0";
     max_running_ = plan.max_num_seqs;
     max_sequences_ = max_running_ + (can_copy_ ? plan.spare : 0);
     params.n_seq_max = max_sequences_;
     params.n_ctx = plan.max_model_len * max_sequences_;
     params.kv_unified = false;
-    params.n_batch = options.prefill_chunk + plan.max_num_seqs;
-    params.n_ubatch = std::min<uint32_t>(params.n_batch, 512);
+    params.n_batch = std::max(options.prefill_chunk + plan.max_num_seqs, 2 * kTileRows);
+    params.n_ubatch = ubatch_ = std::min<uint32_t>(params.n_batch, 512);
     params.n_outputs_max = max_sequences_;
     params.n_threads = params.n_threads_batch = static_cast<int32_t>(threads_);
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_AUTO;
@@ -97,13 +101,24 @@ class LlamaDecoder final : public Decoder {
   bool can_copy() const override { return can_copy_; }
 
   DecodeResult Decode(std::span<const Row> rows, const std::atomic<bool>& abort) override {
-    batch_.Fill(rows);
     abort_ = &abort;
+    kept_.clear();
+    if (tiles_) {
+      Part(rows, ubatch_, &parts_);
+    } else {
+      parts_.resize(1);
+      parts_[0].resize(rows.size());
+      std::iota(parts_[0].begin(), parts_[0].end(), 0);
+    }
     const auto threads = static_cast<int32_t>(std::min(granted_, governor_.threads()));
     llama_set_n_threads(context_.get(), threads, threads);
     const auto wall = std::chrono::steady_clock::now();
     const auto cpu = ProcessCpu();
-    const int32_t result = llama_decode(context_.get(), batch_.get(static_cast<int32_t>(rows.size())));
+    int32_t result = 0;
+    for (size_t i = 0; i < parts_.size() && result == 0; ++i) {
+      result = llama_decode(context_.get(), batch_.Fill(rows, parts_[i]));
+      if (parts_.size() > 1 && result == 0) Keep(rows, parts_[i]);
+    }
     // With fewer, others of this process compute too: the time it gets says nothing.
     if (granted_ == threads_) governor_.Report(std::chrono::steady_clock::now() - wall, ProcessCpu() - cpu);
     abort_ = nullptr;
@@ -112,6 +127,7 @@ class LlamaDecoder final : public Decoder {
   }
 
   std::span<float> Logits(size_t i) override {
+    if (const auto it = kept_.find(i); it != kept_.end()) return it->second;
     return {llama_get_logits_ith(context_.get(), static_cast<int32_t>(i)), vocabulary_};
   }
 
@@ -161,18 +177,18 @@ class LlamaDecoder final : public Decoder {
       logits_.resize(n);
       for (size_t i = 0; i < n; ++i) pointers_[i] = &ids_[i];
     }
-    void Fill(std::span<const Row> rows) {
-      if (rows.size() > tokens_.size()) resize(rows.size());
-      for (size_t i = 0; i < rows.size(); ++i) {
-        tokens_[i] = rows[i].token;
-        positions_[i] = static_cast<llama_pos>(rows[i].position);
-        ids_[i] = static_cast<llama_seq_id>(rows[i].sequence);
-        logits_[i] = rows[i].logits;
+    llama_batch Fill(std::span<const Row> rows, std::span<const uint32_t> part) {
+      const size_t n = part.size();
+      if (n > tokens_.size()) resize(n);
+      for (size_t i = 0; i < n; ++i) {
+        const Row& row = rows[part[i]];
+        tokens_[i] = row.token;
+        positions_[i] = static_cast<llama_pos>(row.position);
+        ids_[i] = static_cast<llama_seq_id>(row.sequence);
+        logits_[i] = row.logits;
       }
-    }
-    llama_batch get(int32_t n) {
-      return {
-          n, tokens_.data(), nullptr, positions_.data(), counts_.data(), pointers_.data(), logits_.data()};
+      return {static_cast<int32_t>(n), tokens_.data(),   nullptr,       positions_.data(),
+              counts_.data(),          pointers_.data(), logits_.data()};
     }
 
    private:
@@ -188,6 +204,15 @@ class LlamaDecoder final : public Decoder {
     timespec t{};
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
+  }
+
+  // The next part's take the place of these.
+  void Keep(std::span<const Row> rows, std::span<const uint32_t> part) {
+    for (size_t i = 0; i < part.size(); ++i) {
+      if (!rows[part[i]].logits) continue;
+      const float* logits = llama_get_logits_ith(context_.get(), static_cast<int32_t>(i));
+      kept_.try_emplace(part[i], logits, logits + vocabulary_);
+    }
   }
 
   llama_memory_t memory() const { return llama_get_memory(context_.get()); }
@@ -210,6 +235,10 @@ class LlamaDecoder final : public Decoder {
   uint32_t max_sequences_ = 0, max_running_ = 0, max_length_ = 0;
   ThreadPool pool_{threads_};
   Batch batch_;
+  uint32_t ubatch_ = 0;                                  // rows, of what llama.cpp computes at once
+  bool tiles_ = true;                                    // by the number of rows: kTileRows
+  std::vector<std::vector<uint32_t>> parts_;             // of the last batch
+  std::unordered_map<size_t, std::vector<float>> kept_;  // logits, of a batch of several parts
   std::vector<uint8_t> copy_;
   bool copies_streams_ = false;  // where the cache is not in this memory
   const std::atomic<bool>* abort_ = nullptr;

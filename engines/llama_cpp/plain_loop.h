@@ -18,9 +18,9 @@ struct PlainText {
   size_t firm = 0;            // so many of them were chosen with some distance to the next best
 };
 
-// One sequence, the whole prompt in one batch, then token after token. Sums differ in their last bits with
-// the shapes of matrices and with the CPU, so other ways of computing can take the second best where two
-// tokens are nearly as likely: up to there (`firm`) they have to agree.
+// One sequence, the whole prompt in one batch, then token after token, on one thread. Where an engine
+// computes otherwise than this (README.md, Equal texts) it can take the second best where two tokens are
+// nearly as likely: up to there (`firm`) they have to agree in any case.
 inline PlainText PlainLoop(const LoadedModel& loaded, TestRequest& in) {
   cyllm_error error{};
   error.size = sizeof error;

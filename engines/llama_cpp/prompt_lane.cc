@@ -4,15 +4,9 @@
 #include <tuple>
 #include <utility>
 
+#include "llama_cpp/chunk.h"
+
 namespace cyllm::llama {
-
-namespace {
-
-// llama.cpp's attention is fast from 64 tokens on; more would only make others wait. What is left of a prompt
-// is not worth a step of its own: up to kMost.
-constexpr uint32_t kChunk = 64;
-
-}  // namespace
 
 PromptLane::PromptLane(Decoder& decoder, Cores& cores, Now now, std::function<void()> on_result)
     : decoder_(decoder),
@@ -120,7 +114,9 @@ bool PromptLane::Step() {
   lock.unlock();
 
   const auto left = static_cast<uint32_t>(prompt.tokens.size()) - computed;
-  const uint32_t tokens = left <= kMost ? left : kChunk;
+  const uint32_t of_prompt = prompt.prompt - std::min(prompt.prompt, computed);
+  // No more than a tile: others wait meanwhile.
+  const uint32_t tokens = Chunk(of_prompt, left - of_prompt, kTileRows);
   Result result{prompt.ticket, true, {}, {}};
   result.ok = (!begins || Load(*chosen, &prompt)) && Compute(*chosen, prompt, computed, tokens);
   if (result.ok && tokens == left) {

@@ -27,6 +27,7 @@ class PromptLane {
   struct Prompt {
     uint64_t ticket;  // the caller's, used once
     std::vector<Token> tokens;
+    uint32_t prompt;             // of these; the others were generated, and are computed again
     std::vector<uint8_t> state;  // of a sequence that begins with the first `computed` of them; may be empty
     uint32_t computed = 0;       // less than all
     int32_t priority = 0;
@@ -40,7 +41,7 @@ class PromptLane {
   };
   using Now = std::function<TimePoint()>;
 
-  static constexpr uint32_t kMost = 96;  // tokens of a step
+  static constexpr uint32_t kMost = 2 * kTileRows - 1;  // tokens of a step
 
   // `on_result` is called by the computing thread when Take has something.
   PromptLane(Decoder& decoder, Cores& cores, Now now, std::function<void()> on_result);

@@ -18,7 +18,8 @@ class PromptLaneTest : public ::testing::Test {
  protected:
   static std::vector<Token> Tokens(char c, size_t n) { return std::vector<Token>(n, c); }
   PromptLane::Prompt Prompt(uint64_t ticket, std::vector<Token> tokens, int32_t priority = 0) {
-    return {ticket, std::move(tokens), {}, 0, priority, now_};
+    const auto size = static_cast<uint32_t>(tokens.size());
+    return {ticket, std::move(tokens), size, {}, 0, priority, now_};
   }
   uint32_t RunAll() {
     uint32_t steps = 0;
@@ -66,6 +67,18 @@ TEST_F(PromptLaneTest, GoesOnBehindAPrefixThatIsGiven) {
   ASSERT_EQ(decoder_.steps.size(), 1u);
   EXPECT_EQ(decoder_.steps[0].size(), 30u);
   EXPECT_EQ(decoder_.held(0), Tokens('a', 120));
+}
+
+TEST_F(PromptLaneTest, WhatWasGeneratedComesInStepsOfItsOwn) {
+  auto prompt = Prompt(1, Tokens('a', 170));
+  prompt.prompt = 70;
+  lane_.Submit(std::move(prompt));
+  RunAll();
+  ASSERT_EQ(decoder_.steps.size(), 3u);
+  EXPECT_EQ(decoder_.steps[0].size(), 70u);
+  EXPECT_EQ(decoder_.steps[1].size(), 63u);
+  EXPECT_EQ(decoder_.steps[2].size(), 37u);
+  EXPECT_TRUE(lane_.Take().at(0).ok);
 }
 
 TEST_F(PromptLaneTest, ShortPromptsPassLongOnesAndWaitingCounts) {

@@ -4,6 +4,7 @@
 #include <tuple>
 #include <utility>
 
+#include "llama_cpp/chunk.h"
 #include "llama_cpp/scheduler_job.h"
 
 namespace cyllm::llama {
@@ -256,9 +257,13 @@ void Scheduler::PlanPrefill() {
   std::sort(slots.begin(), slots.end(), [&](const Slot* a, const Slot* b) { return rank(a) < rank(b); });
   const uint32_t budget = budget_.Tokens(Decoding());
   for (Slot* slot : slots) {
-    const uint32_t chunk = std::min(budget - prompt_, slot->choice->missing());
-    const bool last = chunk == slot->choice->missing();
-    if (chunk == 0 || slot->job->credit == 0 || (last && !slot->job->Reserve())) continue;
+    if (prompt_ >= budget) break;
+    const uint32_t missing = slot->choice->missing(), prompt = slot->choice->missing_prompt();
+    const uint32_t chunk = Chunk(prompt, missing - prompt, budget - prompt_);
+    // Not what others leave of the step, where that is too little for a tile.
+    if (prompt_ > 0 && chunk < kTileRows && prompt >= kTileRows) continue;
+    const bool last = chunk == missing;
+    if (slot->job->credit == 0 || (last && !slot->job->Reserve())) continue;
     slot->planned = chunk;
     slot->sample = last;
     prompt_ += chunk;

@@ -28,7 +28,12 @@ bool Scheduler::DepartWithPrefix(const Slot& slot) {
 bool Scheduler::Depart(const Slot& slot, uint32_t donor, uint32_t computed) {
   const Request& request = *slot.job->request;
   const auto tokens = slot.choice->tokens();
-  PromptLane::Prompt prompt{++tickets_,       {tokens.begin(), tokens.end()}, {}, computed, request.priority,
+  PromptLane::Prompt prompt{++tickets_,
+                            {tokens.begin(), tokens.end()},
+                            static_cast<uint32_t>(request.prompt.size()),
+                            {},
+                            computed,
+                            request.priority,
                             request.submitted};
   if (computed > 0) lane_works_ = decoder_.Save(donor, &prompt.state);
   if (!lane_works_) return false;

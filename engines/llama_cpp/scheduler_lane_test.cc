@@ -135,12 +135,12 @@ TEST_F(LaneTest, ChoicesShareThePrompt) {
   Add(1, "m", 30);
   Step();
   TestRequest request(2);
-  request.Text(Long('a')).request.max_tokens = 3;
+  request.Text(Long('a', 150)).request.max_tokens = 3;
   request.request.n = 3;
   Add(request);
   RunAll();
   for (uint32_t i = 0; i < 3; ++i) EXPECT_EQ(Text(2, i), "bcd");
-  EXPECT_EQ(prompts_->steps.size(), 2u);
+  EXPECT_EQ(prompts_->steps.size(), 2u);  // 64 tokens, and the other 86
 }
 
 TEST_F(LaneTest, SequencesThereCountAndAnUrgentRequestDisplacesThem) {

@@ -42,7 +42,7 @@ std::string Alone(const std::string& prompt, uint32_t max_tokens) {
 // Few different beginnings, so that much is shared.
 template <typename Below>
 std::string RandomPrompt(const Below& below) {
-  std::string prompt(20 + below(3) * 15, static_cast<char>('a' + below(3)));
+  std::string prompt(20 + below(3) * 40, static_cast<char>('a' + below(3)));
   if (below(3) > 0) prompt += std::string(5 + below(40), static_cast<char>('p' + below(2)));
   for (uint32_t n = 1 + below(4); n > 0; --n) prompt += static_cast<char>('a' + below(26));
   return prompt;
@@ -65,7 +65,7 @@ TEST_F(RandomTest, EverySchedule) {
     options.prefix_caching = below(5) > 0;
     spare_ = below(3);
     seats_ = below(3);
-    Make(sequences, 1 + below(40), 256, options);
+    Make(sequences, 1 + below(below(2) > 0 ? 40 : 200), 256, options);
     decoder_->next = Next;
     if (lane_) {
       prompts_->next = Next;

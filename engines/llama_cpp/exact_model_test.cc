@@ -1,0 +1,181 @@
+// The real model, when CY_TEST_MODEL names its file: what does not change a single bit of an answer
+// (README.md, Equal texts). Log-probabilities are compared as they are: they differ sooner than tokens do.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+
+#include "llama_cpp/backend.h"
+#include "llama_cpp/engine.h"
+#include "llama_cpp/llama_model.h"
+#include "llama_cpp/plain_loop.h"
+#include "llama_cpp/test_client.h"
+
+namespace cyllm::llama {
+namespace {
+
+using testing::ChoiceResult;
+using testing::Gatherer;
+using testing::PlainLoop;
+using testing::Result;
+using testing::TestRequest;
+
+class ExactTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const char* path = std::getenv("CY_TEST_MODEL");
+    if (!path || !*path) GTEST_SKIP() << "CY_TEST_MODEL names no model";
+    options_.model_path = path;
+    options_.max_num_seqs = 8;
+    options_.max_model_len = 1024;
+  }
+
+  void Load() {
+    std::string why;
+    SetLog(nullptr);
+    ASSERT_TRUE(LoadBackends(CY_LLAMA_BACKENDS, &why)) << why;
+    cyllm_error error{};
+    error.size = sizeof error;
+    model_ = LoadModel(options_, [](double, const std::string&) { return true; }, &error);
+    ASSERT_TRUE(model_) << error.message;
+    std::string text;
+    for (int i = 0; i < 60; ++i) text += "Rain fell on the " + std::to_string(i * 37 % 100) + "th house. ";
+    text_ = model_->vocabulary->Tokenize(text);
+    ASSERT_GE(text_.size(), 400u);
+  }
+  void Start(EngineLimits limits, bool lane) {
+    engine_.reset();
+    engine_ =
+        std::make_unique<Engine>(*model_->decoder, *model_->vocabulary, *model_->chat, limits,
+                                 gatherer_.callbacks(), AsideModel{}, lane ? model_->prompts.get() : nullptr);
+  }
+
+  // The first tokens of a long text.
+  std::unique_ptr<TestRequest> Prompt(size_t tokens, uint32_t answer) {
+    auto out = std::make_unique<TestRequest>(++id_);
+    out->Tokens({text_.begin(), text_.begin() + static_cast<ptrdiff_t>(tokens)});
+    out->request.max_tokens = answer;
+    out->sampling.logprobs = 1;
+    out->sampling.ignore_eos = 1;
+    return out;
+  }
+  void Submit(TestRequest& request) {
+    cyllm_error error{};
+    error.size = sizeof error;
+    ASSERT_EQ(engine_->Submit(request.get(), &error), CYLLM_OK) << error.message;
+  }
+  ChoiceResult Wait(const TestRequest& request) {
+    const Result result = gatherer_.Wait(request.request.id);
+    EXPECT_EQ(result.code, 0) << result.message;
+    return result.choices.at(0);
+  }
+  ChoiceResult Ask(TestRequest& request) {
+    Submit(request);
+    return Wait(request);
+  }
+  static void ExpectSame(const ChoiceResult& got, const ChoiceResult& expected, const std::string& what) {
+    EXPECT_EQ(got.tokens, expected.tokens) << what;
+    EXPECT_EQ(got.logprobs, expected.logprobs) << what;
+  }
+
+  Options options_;
+  std::unique_ptr<LoadedModel> model_;
+  Gatherer gatherer_;
+  std::unique_ptr<Engine> engine_;
+  std::vector<Token> text_;
+  uint64_t id_ = 0;
+};
+
+// With two threads or more a single sequence of more than 256 tokens is decoded in other arithmetic than
+// several: tests that let one run alone have one thread, or shorter ones.
+constexpr EngineLimits kNoCache{.prefill_chunk = 128, .max_waiting = 64, .prefix_caching = false};
+
+TEST_F(ExactTest, AloneEqualsThePlainLoop) {
+  options_.threads = 1;
+  Load();
+  Start(kNoCache, false);
+  for (const size_t prompt : {1u, 63u, 64u, 127u, 200u}) {
+    const auto request = Prompt(prompt, 12);
+    request->sampling.ignore_eos = 0;
+    const ChoiceResult got = Ask(*request);
+    EXPECT_EQ(got.tokens, PlainLoop(*model_, *request).tokens) << prompt;
+  }
+}
+
+TEST_F(ExactTest, TakenOverEqualsUndisturbed) {
+  options_.threads = 1;
+  Load();
+  Start(kNoCache, false);
+  constexpr uint32_t kAnswer = 90;
+  for (const size_t prompt : {40u, 180u}) {
+    const auto whole = Prompt(prompt, kAnswer);
+    const ChoiceResult expected = Ask(*whole);
+    ASSERT_EQ(expected.tokens.size(), kAnswer);
+    const std::vector<Result> cuts = gatherer_.Cuts(whole->request.id);
+    for (const size_t cut : {1u, 75u}) {
+      const auto rest = Prompt(prompt, kAnswer);
+      rest->Resume(cuts[cut]);
+      gatherer_.Before(rest->request.id, cuts[cut]);
+      ExpectSame(Ask(*rest), expected, std::to_string(prompt) + " tokens, cut at " + std::to_string(cut));
+    }
+  }
+}
+
+// Short prompts in turns with the tokens of others, long ones in the lane.
+TEST_F(ExactTest, BesideOthersEqualsAlone) {
+  Load();
+  if (!model_->prompts) GTEST_SKIP() << "one core: there is no lane";
+  const std::vector<size_t> prompts = {20, 63, 180, 30, 200, 50};
+  std::vector<ChoiceResult> alone;
+  Start(kNoCache, false);
+  for (const size_t prompt : prompts) {
+    const auto request = Prompt(prompt, 40);
+    alone.push_back(Ask(*request));
+  }
+  Start(kNoCache, true);
+  std::vector<std::unique_ptr<TestRequest>> together;
+  for (const size_t prompt : prompts) {
+    together.push_back(Prompt(prompt, 40));
+    Submit(*together.back());
+    gatherer_.WaitText(together.back()->request.id, 1);  // the lane has a seat for the next
+  }
+  for (size_t i = 0; i < prompts.size(); ++i)
+    ExpectSame(Wait(*together[i]), alone[i], std::to_string(prompts[i]) + " tokens");
+}
+
+// With a quantised KV cache llama.cpp has one arithmetic for everything.
+TEST_F(ExactTest, AnythingGoesWithQ8) {
+  options_.kv_cache_dtype = "q8_0";
+  Load();
+  const std::vector<size_t> prompts = {20, 64, 180, 250, 400};
+  std::vector<ChoiceResult> alone;
+  Start(kNoCache, false);
+  for (const size_t prompt : prompts) {
+    const auto request = Prompt(prompt, 16);
+    alone.push_back(Ask(*request));
+  }
+  std::mt19937 random(1);
+  for (const bool lane : {false, true}) {
+    const uint32_t chunk = lane ? 200 : 16;
+    Start({.prefill_chunk = chunk, .max_waiting = 64}, lane);
+    std::vector<std::pair<std::unique_ptr<TestRequest>, size_t>> together;
+    for (int i = 0; i < 12; ++i) {  // more than run at once, the later ones more urgent
+      const size_t which = random() % prompts.size();
+      auto request = Prompt(prompts[which], 16);
+      request->request.priority = -i;
+      Submit(*request);
+      if (i % 3 == 2) gatherer_.WaitText(request->request.id, 3);
+      together.emplace_back(std::move(request), which);
+    }
+    for (const auto& [request, which] : together)
+      ExpectSame(Wait(*request), alone[which],
+                 std::to_string(prompts[which]) + " tokens, chunks of " + std::to_string(chunk));
+    EXPECT_GT(engine_->Stats().preemptions, 0u);
+    EXPECT_GT(engine_->Stats().prompt_tokens_cached, 0u);
+  }
+}
+
+}  // namespace
+}  // namespace cyllm::llama
