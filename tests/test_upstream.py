@@ -282,6 +282,67 @@ def test_an_answer_goes_on_at_the_other_server(vllm, router):
     assert len(rest["prompt"]) > 200 + 15 and rest["max_tokens"] == 2048 - len(rest["prompt"])
 
 
+def events(response: httpx.Response) -> list[str]:
+    return [line[6:] for line in response.iter_lines() if line.startswith("data: ")]
+
+
+def test_a_servers_own_chunks_go_on_as_they_came(vllm, router):
+    server = vllm(FAKE_VLLM_NEWER="1")
+    api = client(router(server))
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    chunks = list(ask(api, "one two three", max_tokens=2, **options))
+    assert text_of(chunks) == "one two" and len({(c.id, c.created, c.model) for c in chunks}) == 1
+    assert [c.choices[0].delta.role for c in chunks if c.choices] == ["assistant", None, None, None]
+    assert [c.choices[0].finish_reason for c in chunks if c.choices] == [None, None, None, "length"]
+    one, two, end, usage = chunks[1:]
+    new = {"at": [1.5, "}"]}
+    assert one.new_of_chunk == new and one.choices[0].new_of_choice == "ü" and one.choices[0].delta.new_of_delta == 3
+    assert two.choices[0].delta.new_of_delta == 4
+    assert end.new_of_chunk == new and end.choices[0].new_of_choice == "ü" and end.choices[0].stop_reason is None
+    assert usage.usage.cost == 0.25 and usage.new_of_chunk == new and usage.system_fingerprint == "vllm-0.32.0-b6122487"
+    assert [c.usage is None for c in chunks] == [True] * 4 + [False] and usage.usage.total_tokens == 5
+    texts = list(api.completions.create(model="smol", prompt="a b", **options))
+    assert "".join(c.choices[0].text for c in texts if c.choices) == "a b" and texts[0].choices[0].new_of_choice == "ü"
+    two = list(ask(api, "x y", n=2, temperature=0.5, **options))
+    assert [c.choices[0].new_of_choice for c in two if c.choices and c.choices[0].finish_reason] == ["ü", "ü"]
+    assert two[-1].usage.completion_tokens == 4
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {}}}
+    calls = list(ask(api, "x", tools=[tool], tool_choice="required", **options))
+    assert [c.choices[0].new_of_choice for c in calls if c.choices and c.choices[0].delta.tool_calls] == ["ü"] * 3
+    assert "".join(t.function.arguments or "" for c in calls if c.choices for t in c.choices[0].delta.tool_calls or []) == '{"city": "Paris"}'
+
+
+def test_the_bytes_of_a_chunk_are_the_servers(vllm, router):
+    server = vllm(FAKE_VLLM_NEWER="1")
+    url = router(server)
+    body = {"model": "smol", "messages": user("one"), "stream": True}
+    with http.stream("POST", url + "/v1/chat/completions", json=body) as ours:
+        got = events(ours)
+    with server.http.stream("POST", "/v1/chat/completions", json=body) as direct:
+        theirs = events(direct)
+    assert got[-1] == theirs[-1] == "[DONE]" and "token_ids" not in "".join(got)
+    assert '"new_of_choice":"\\u00fc"' in got[2] and got[2].endswith('"new_of_chunk":{"at": [1.5, "}"]}}')
+    assert '"new_of_chunk": {"at": [1.5, "}"]}' in theirs[1]
+    assert '"delta":{"content": "one", "new_of_delta": 3}' in got[1]
+
+
+def test_own_chunks_before_another_takes_over_and_none_after(vllm, router):
+    servers = [vllm(FAKE_VLLM_TOKEN_S="0.01", FAKE_VLLM_NEWER="1") for _ in range(2)]
+    api = client(router(*servers))
+    words = [f"word{n}" for n in range(200)]
+    stream = ask(api, " ".join(words), stream=True, stream_options={"include_usage": True})
+    chunks = [c for _, c in zip(range(20), stream, strict=False)]
+    next(s for s in servers if s.told()["running"]).kill()
+    chunks += stream
+    assert text_of(chunks) == " ".join(words)
+    assert len({(c.id, c.created, c.model) for c in chunks}) == 1
+    assert [c.choices[0].delta.role for c in chunks if c.choices and c.choices[0].delta.role] == ["assistant"]
+    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == ["stop"]
+    told = [c.usage for c in chunks if c.usage]
+    assert [(u.prompt_tokens, u.completion_tokens, u.total_tokens) for u in told] == [(3, 200, 203)]
+    assert all(c.new_of_chunk for c in chunks[1:20])
+
+
 def test_an_answer_goes_on_at_the_same_server_when_it_is_back(supervised):
     process, url = supervised(env={"FAKE_VLLM_TOKEN_S": "0.01"})
     words = [f"word{n}" for n in range(150)]

@@ -1,4 +1,4 @@
-"""The real vLLM (CPU) behind the all-in-one, which starts and supervises it. Optional: ./cy-llm test --vllm installs it
+"""The real vLLM (CPU) behind the all-in-one, which starts and supervises it, and two of them behind the router. Optional: ./cy-llm test --vllm installs it
 (1 to 6 GB) and sets CY_TEST_VLLM and CY_TEST_VLLM_MODEL.
 
 Shapes, counts and states are compared, texts never: in bf16 two best tokens may tie."""
@@ -16,7 +16,7 @@ import openai
 import pytest
 
 from conftest import client
-from support.process import Process, http, wait_until
+from support.process import OWN_VARIABLES, Process, http, wait_until
 
 VLLM, MODEL = os.environ.get("CY_TEST_VLLM", ""), os.environ.get("CY_TEST_VLLM_MODEL", "")
 pytestmark = pytest.mark.skipif(not VLLM, reason="CY_TEST_VLLM names no vllm (./cy-llm test --vllm)")
@@ -94,6 +94,8 @@ def test_chat(served):
     chunks = list(ask(served.api(), max_tokens=8, temperature=0, stream=True, stream_options={"include_usage": True}))
     assert len([c for c in chunks if c.choices and c.choices[0].delta.content]) >= 6
     assert chunks[-1].usage.completion_tokens == 8
+    assert chunks[-1].system_fingerprint.startswith("vllm-")  # its own chunks: we know no such thing
+    assert "stop_reason" in chunks[-2].choices[0].model_extra and "token_ids" not in chunks[-2].choices[0].model_extra
 
 
 def test_n_and_seed(served):
@@ -220,3 +222,79 @@ def test_sigterm_with_an_open_stream(served):
     assert served.process.wait_exit(60) == 0
     figures(stopped_after_s=round(time.monotonic() - begun, 1))
     wait_until(lambda: not any(alive(p) for p in below), limit=10, what="all of it to be gone")
+
+
+# ---- two of them
+
+
+class Alone:
+    """A vLLM that nobody supervises."""
+
+    def __init__(self, folder: Path, name: str):
+        self.socket = folder / f"{name}.sock"
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(OWN_VARIABLES)}
+        self.popen = subprocess.Popen(
+            [VLLM, "serve", MODEL, "--served-model-name", "smol", "--uds", str(self.socket), "--enforce-eager", "--max-model-len", "2048",
+             "--max-num-seqs", "4"],
+            env=clean | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"},
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+        self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://x", timeout=60)
+
+    def get(self, path: str) -> str:
+        try:
+            return self.http.get(path).text
+        except httpx.TransportError:
+            return ""
+
+    def up(self) -> bool:
+        return '"smol"' in self.get("/v1/models")
+
+    def count(self, name: str) -> float:
+        return sum(float(line.split()[-1]) for line in self.get("/metrics").splitlines() if line.startswith(name + "{"))
+
+    def running(self) -> bool:
+        return self.count("vllm:num_requests_running") > 0
+
+    def kill(self):
+        if self.popen.poll() is None:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+
+
+def test_an_answer_goes_on_at_another_vllm_or_is_refused(tmp_path, start):
+    servers = [Alone(tmp_path, name) for name in "ab"]
+    try:
+        wait_until(lambda: all(s.up() for s in servers), limit=2 * START, what="two vLLMs")
+        process = start("serve", "--listen", "127.0.0.1:0", "--upstream", ",".join(f"unix:{s.socket}" for s in servers), expect=("gateway",))
+        url = process.address("gateway")
+        wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
+        api = client(url)
+
+        stream = ask(api, "Write a long story.", stream=True, max_tokens=120, temperature=0, stream_options={"include_usage": True},
+                     extra_body={"ignore_eos": True})  # fmt: skip
+        chunks = [c for _, c in zip(range(20), stream, strict=False)]
+        first = next(s for s in servers if s.running())
+        other = next(s for s in servers if s is not first)
+        first.kill()
+        gap, at = 0.0, time.monotonic()
+        for chunk in stream:
+            gap, at = max(gap, time.monotonic() - at), time.monotonic()
+            chunks.append(chunk)
+        figures(longest_gap_s=round(gap, 3), tokens_of_the_other=other.count("vllm:generation_tokens_total"))
+        assert len({(c.id, c.created, c.model) for c in chunks}) == 1
+        assert [c.choices[0].delta.role for c in chunks if c.choices and c.choices[0].delta.role] == ["assistant"]
+        assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == ["length"]
+        (usage,) = [c.usage for c in chunks if c.usage]
+        assert usage.completion_tokens == 120 and usage.total_tokens == usage.prompt_tokens + 120
+        # What was said was a prompt to the other.
+        assert other.count("vllm:prompt_tokens_total") >= usage.prompt_tokens + 15
+        assert 0 < other.count("vllm:generation_tokens_total") <= 120 - 15
+
+        stream = ask(api, "Write a long story.", stream=True, max_tokens=1500, stop=["never said"])  # which nobody can go on with
+        next(iter(stream))
+        other.kill()
+        with pytest.raises(openai.APIError):
+            list(stream)
+    finally:
+        for server in servers:
+            server.kill()

@@ -43,6 +43,7 @@ Delivered::Fit Delivered::Place(Event& event, bool again) {
         !choices_[call->choice].tools.insert(call->index).second) {
       call->id.clear();
       call->name.clear();
+      call->chunk.clear();
     }
     return PlaceDelta(*call, call->arguments, &Offsets::tool_argument_bytes, again);
   }
@@ -65,6 +66,7 @@ Delivered::Fit Delivered::PlaceDelta(Delta& delta, std::string& content, uint64_
   if (delta.choice >= choices_.size()) return Fit::kGap;
   Choice& choice = choices_[delta.choice];
   if (again) {
+    delta.chunk.clear();
     if (choice.finished) return Fit::kOld;
     const uint64_t bytes_end = delta.end.*counter, tokens_end = delta.end.tokens;
     if (bytes_end < content.size() || tokens_end < delta.token_ids.size()) return Fit::kGap;

@@ -64,6 +64,9 @@ struct TextDelta {
   std::vector<int32_t> token_ids;
   std::vector<TokenLogprob> logprobs;
   Offsets end;
+  // For RequestFacts::verbatim, where nothing in it changes: the members of the server's own chunk that says
+  // this and no more, but for those that are the gateway's (id, object, created, model, usage). As JSON text.
+  std::string chunk;
   bool operator==(const TextDelta&) const = default;
 };
 
@@ -72,6 +75,7 @@ struct ReasoningDelta {
   std::string text;
   std::vector<int32_t> token_ids;
   Offsets end;
+  std::string chunk;  // see TextDelta
   bool operator==(const ReasoningDelta&) const = default;
 };
 
@@ -82,6 +86,7 @@ struct ToolCallDelta {
   std::string arguments;  // a piece of the JSON text
   std::vector<int32_t> token_ids;
   Offsets end;
+  std::string chunk;  // see TextDelta
   bool operator==(const ToolCallDelta&) const = default;
 };
 
@@ -115,7 +120,9 @@ struct Finished {
   std::string stop_match;
   Usage usage;  // completion tokens of this choice
   Timings timings;
-  uint32_t resumed = 0;  // how often another worker had to go on
+  uint32_t resumed = 0;     // how often another worker had to go on
+  std::string chunk;        // see TextDelta
+  std::string usage_chunk;  // the same for the usage, with it; of the only choice
   bool operator==(const Finished&) const = default;
 };
 

@@ -83,6 +83,7 @@ struct RequestFacts {
   std::vector<std::string> avoid_workers;  // asked again only where nobody else can
   std::string worker_hint;                 // the worker to ask where it can take the request
   uint64_t affinity = 0;                   // hash of the user, key or header to stay with; 0: none
+  bool verbatim = false;  // the client reads OpenAI's chunks, a server's own are welcome; not on the wire
   bool operator==(const RequestFacts&) const = default;
 };
 

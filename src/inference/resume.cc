@@ -146,6 +146,7 @@ class ResumeStream final : public EventSource {
         progress = true;
         finished->resumed += resumes_;
         if (epoch_ == 0) continue;
+        finished->usage_chunk.clear();
         finished->usage.prompt_tokens = prompt_tokens_;
         finished->usage.cached_tokens = cached_tokens_;
       }

@@ -25,6 +25,7 @@ Batch WholeAnswer(uint32_t n) {
       end.tokens += static_cast<uint64_t>(tokens);
       end.text_bytes += piece.size();
       delta.end = end;
+      delta.chunk = "<" + piece + ">";
       events.push_back(delta);
     };
     ++end.tokens;
@@ -34,14 +35,15 @@ Batch WholeAnswer(uint32_t n) {
     text("", 1);
     text("lo wörld", 3);
     ++end.tokens;
-    events.push_back(ToolCallDelta{c, 0, "call_0", "f", "", {token++}, end});
+    events.push_back(ToolCallDelta{c, 0, "call_0", "f", "", {token++}, end, "<call_0f>"});
     ++end.tokens;
     end.tool_argument_bytes += 7;
-    events.push_back(ToolCallDelta{c, 0, "", "", "{\"a\":1}", {token++}, end});
+    events.push_back(ToolCallDelta{c, 0, "", "", "{\"a\":1}", {token++}, end, "<{\"a\":1}>"});
     text("!", 0);  // what the stop matcher had held back
     Finished finished;
     finished.choice = c;
     finished.usage = {9, 0, static_cast<uint32_t>(end.tokens), 0};
+    finished.usage_chunk = "usage";
     events.push_back(finished);
   }
   return events;
@@ -142,6 +144,19 @@ struct ResumeTest : testing::Test {
     return out;
   }
 
+  // A chunk that goes on as it came says what its event says; the usage is nobody's once two have a part in
+  // it.
+  static void ExpectTrueChunks(const Batch& events, bool resumed) {
+    const auto same = [](const std::string& chunk, const std::string& said) {
+      EXPECT_TRUE(chunk.empty() || chunk == "<" + said + ">") << chunk << said;
+    };
+    for (const Event& event : events) {
+      if (const auto* e = std::get_if<TextDelta>(&event)) same(e->chunk, e->text);
+      if (const auto* t = std::get_if<ToolCallDelta>(&event)) same(t->chunk, t->id + t->name + t->arguments);
+      if (const auto* f = std::get_if<Finished>(&event); f && resumed) EXPECT_EQ(f->usage_chunk, "");
+    }
+  }
+
   // As the client sees it: everything that was said of a choice.
   static std::string Said(const Batch& events, uint32_t choice) {
     std::string text, reasoning, tools;
@@ -191,6 +206,7 @@ TEST_F(ResumeTest, WhereverItIsCutTheAnswerIsTheSame) {
           const Collected got = Run(engine, n);
           ASSERT_TRUE(got.end.ok()) << first << "/" << second << got.end.ToString();
           EXPECT_EQ(AcceptedIn(got.events), 1u);
+          ExpectTrueChunks(got.events, n == 1 && first < whole.size());
           for (uint32_t c = 0; c < n; ++c)
             ASSERT_EQ(Said(got.events, c), Said(whole, c)) << first << "/" << second << " choice " << c;
           for (const Event& event : got.events) {

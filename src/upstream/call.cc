@@ -156,6 +156,8 @@ Task<Status> Call::Ask() {
                .resumable = CanContinue(profile, facts, **parts),
                .begun = {}};
   const bool begun = !facts.resume.choices.empty();
+  expected_.verbatim = facts.verbatim && !begun;
+  expected_.hidden = {profile.token_ids, expected_.ids_by_logprobs};
   const uint64_t delivered = begun ? facts.resume.choices.front().delivered.tokens : 0;
   if (IsStreamed(facts.kind) && facts.max_tokens && *facts.max_tokens <= delivered) {
     Push(NoTokens(request_, expected_));

@@ -311,6 +311,14 @@ class Answer:
         self.prompt = [1, 2, 3]
 
     def chunk(self, choice: dict | None, **more):
+        if os.environ.get("FAKE_VLLM_NEWER"):  # says things that nobody knows yet, beside all it says
+            more |= {"new_of_chunk": {"at": [1.50, "}"]}}
+            if choice:
+                choice["new_of_choice"] = "ü"
+                if choice.get("delta", {}).get("content"):
+                    choice["delta"]["new_of_delta"] = len(choice["delta"]["content"])
+            if "usage" in more:
+                more["usage"]["cost"] = 0.25
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         self.handler.event({"id": "chatcmpl-x", "object": kind, "created": 1795393057, "model": self.handler.server.name,
                             "choices": [choice] if choice else [], **more})  # fmt: skip

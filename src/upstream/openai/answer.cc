@@ -37,6 +37,12 @@ struct StreamAnswer::Reader {
   StreamAnswer& answer;
   TimePoint now;
   Batch& out;
+  size_t count = 0;        // of its choices
+  Choice* last = nullptr;  // of those
+  bool ends = false;       // it, with this chunk
+  bool changed = false;    // events say something otherwise than the chunk
+  bool says_more = false;  // than events can
+  bool whole_usage = false;
 
   Status Chunk(const json::object& chunk) {
     if (const json::value* usage = chunk.if_contains("usage"); usage && usage->is_object()) {
@@ -44,10 +50,12 @@ struct StreamAnswer::Reader {
       answer.usage_ = ReadUsage(usage->get_object());
       answer.usage_.completion_tokens += before;
       answer.has_usage_ = true;
+      whole_usage = usage->get_object().contains("total_tokens");
     }
     Prompt(chunk);
-    const json::value* choices = chunk.if_contains("choices");
-    if (!choices || !choices->is_array()) return answer.has_usage_ ? Status::Ok() : Garbage();
+    const json::value* list = chunk.if_contains("choices");
+    if (!list || !list->is_array()) return answer.has_usage_ ? Status::Ok() : Garbage();
+    count = list->get_array().size();
     if (!answer.accepted_) {
       answer.accepted_ = true;
       const AnswerOptions& options = answer.options_;
@@ -58,7 +66,7 @@ struct StreamAnswer::Reader {
                              options.resumable,
                              {}});
     }
-    for (const json::value& value : choices->get_array()) {
+    for (const json::value& value : list->get_array()) {
       if (!value.is_object()) return Garbage();
       if (Status status = OfChoice(value.get_object()); !status.ok()) return status;
     }
@@ -80,6 +88,7 @@ struct StreamAnswer::Reader {
     if (index < 0 || index >= static_cast<int64_t>(answer.choices_.size())) return Garbage();
     const auto number = static_cast<uint32_t>(index);
     Choice& choice = answer.choices_[number];
+    last = &choice;
     const json::value* reason = object.if_contains("finish_reason");
     const bool finishes = reason && reason->is_string();
     if (choice.finished) return Status::Ok();  // some repeat an empty delta after the end
@@ -100,7 +109,7 @@ struct StreamAnswer::Reader {
     // Ids of a token that shows nothing yet.
     if (!delta.ids.empty()) Text(delta, "", {});
     if (!finishes) return Status::Ok();
-    choice.finished = true;
+    choice.finished = ends = true;
     choice.stop_match = ReadText(object, "stop_reason");
     return Reason(choice, reason->get_string());
   }
@@ -114,7 +123,10 @@ struct StreamAnswer::Reader {
 
   Status ChatDelta(Delta& delta, const json::object& object, const json::object& choice) {
     std::string_view reasoning = ReadText(object, "reasoning_content");
-    if (reasoning.empty()) reasoning = ReadText(object, "reasoning");
+    if (reasoning.empty()) {
+      reasoning = ReadText(object, "reasoning");
+      changed |= !reasoning.empty();
+    }
     if (!reasoning.empty()) {
       ReasoningDelta event{delta.number, std::string(reasoning), {}, {}};
       delta.choice.end.reasoning_bytes += reasoning.size();
@@ -122,6 +134,7 @@ struct StreamAnswer::Reader {
       delta.choice.reasoning_tokens += std::max<size_t>(event.token_ids.size(), 1);
       out.push_back(std::move(event));
     }
+    says_more |= answer.options_.verbatim && SaysMore(object);
     const json::value* calls = object.if_contains("tool_calls");
     std::vector<TokenLogprob> logprobs;
     if (!answer.options_.ids_by_logprobs) logprobs = ReadChatLogprobs(choice);
@@ -134,6 +147,15 @@ struct StreamAnswer::Reader {
       }
     }
     return Status::Ok();
+  }
+
+  // Pieces that no event has a place for: `refusal`, say.
+  static bool SaysMore(const json::object& delta) {
+    constexpr std::string_view kKnown[] = {"role", "content", "reasoning_content", "reasoning", "tool_calls"};
+    return std::any_of(delta.begin(), delta.end(), [&](const json::key_value_pair& member) {
+      const std::string_view key = member.key();
+      return !member.value().is_null() && std::ranges::find(kKnown, key) == std::end(kKnown);
+    });
   }
 
   void Text(Delta& delta, std::string_view text, std::vector<TokenLogprob> logprobs) {
@@ -168,6 +190,7 @@ struct StreamAnswer::Reader {
     const json::object& inside = function && function->is_object() ? function->get_object() : none;
     const std::string_view name = ReadText(inside, "name");
     std::optional<int64_t> index = ReadInteger(call, "index");
+    changed |= !index || id.empty() != name.empty() || (!id.empty() && !call.contains("type"));
     if (!index) {  // a new id is a new call, no id goes on with the last
       const auto known = std::find(choice.call_ids.begin(), choice.call_ids.end(), id);
       index = id.empty() && !choice.call_ids.empty() ? static_cast<int64_t>(choice.call_ids.size()) - 1
@@ -182,6 +205,7 @@ struct StreamAnswer::Reader {
     ToolCallDelta event;
     event.choice = delta.number;
     event.index = static_cast<uint32_t>(at);
+    changed |= choice.calls_begun[at] != id.empty();
     if (!choice.calls_begun[at]) {
       if (name.empty()) return Garbage();
       choice.calls_begun[at] = true;
@@ -197,9 +221,10 @@ struct StreamAnswer::Reader {
   }
 
   // A piece of JSON text; some give the object itself.
-  static std::string Arguments(const json::object& function) {
+  std::string Arguments(const json::object& function) {
     const json::value* value = function.if_contains("arguments");
     if (!value || value->is_null()) return {};
+    changed |= !value->is_string();
     return value->is_string() ? std::string(value->get_string()) : json::serialize(*value);
   }
 
@@ -237,7 +262,30 @@ Status StreamAnswer::OnData(std::string_view data, TimePoint now, Batch& out, st
     return FromErrorJson(data, detail);
   if (const json::value* object = chunk.if_contains("object"); object && *object == "error")
     return FromErrorJson(data, detail);
-  return Reader{*this, now, out}.Chunk(chunk);
+  const size_t begin = out.size();
+  Reader reader{*this, now, out};
+  Status status = reader.Chunk(chunk);
+  if (status.ok() && options_.verbatim) Keep(data, reader, begin, out);
+  return status;
+}
+
+void StreamAnswer::Keep(std::string_view data, const Reader& reader, size_t begin, Batch& out) {
+  if (data.find_first_of("\r\n") != data.npos) return;  // a frame is one line
+  if (reader.whole_usage && choices_.size() == 1) usage_chunk_ = UsageMembers(data, reader.count > 0);
+  if (reader.count != 1) return;
+  Choice& choice = *reader.last;
+  const auto deltas = std::count_if(out.begin() + static_cast<ptrdiff_t>(begin), out.end(), IsDelta);
+  if (deltas == 0 && reader.says_more && !choice.finished) {
+    const auto number = static_cast<uint32_t>(&choice - choices_.data());
+    out.push_back(TextDelta{number, {}, {}, {}, choice.end, DeltaMembers(data, options_.hidden, false)});
+  }
+  if (deltas == 1 && !reader.changed) {
+    const auto put = [&](auto& event) {
+      if constexpr (requires { event.chunk; }) event.chunk = DeltaMembers(data, options_.hidden, reader.ends);
+    };
+    std::visit(put, out.back());
+  }
+  if (reader.ends) choice.end_chunk = EndMembers(data, options_.hidden, choice.reason, deltas > 0);
 }
 
 Status StreamAnswer::OnEnd(Batch& out) {
@@ -258,6 +306,8 @@ Status StreamAnswer::OnEnd(Batch& out) {
     Finished finished;
     finished.choice = static_cast<uint32_t>(i);
     finished.reason = choice.reason;
+    finished.chunk = choice.end_chunk;
+    if (choices_.size() == 1) finished.usage_chunk = usage_chunk_;
     finished.stop_match = choice.stop_match;
     finished.usage.prompt_tokens = has_usage_ ? usage_.prompt_tokens : prompt_token_ids_;
     finished.usage.cached_tokens = usage_.cached_tokens;

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "inference/event.h"
+#include "upstream/openai/verbatim.h"
 
 namespace cyllm::upstream {
 
@@ -26,7 +27,9 @@ struct AnswerOptions {
   bool ids_by_logprobs = false;   // the logprobs were asked for their ids, and are not shown
   std::string digest;             // said in Accepted, and whether another server can go on
   bool resumable = false;
-  Offsets begun;  // where it goes on, if it was begun elsewhere
+  Offsets begun;          // where it goes on, if it was begun elsewhere
+  bool verbatim = false;  // keep the chunks of what goes on as it came
+  Hidden hidden;          // in them
 };
 
 // The answer to a chat or completion request that was asked to be streamed.
@@ -53,13 +56,18 @@ class StreamAnswer {
     uint64_t token_ids = 0, reasoning_tokens = 0;
     FinishReason reason = FinishReason::kStop;
     std::string stop_match;
+    std::string end_chunk;
     TimePoint first{}, last{};
   };
   struct Reader;
 
+  // Gives what was read of a chunk (out, from `begin` on) the chunk itself, where it says nothing else.
+  void Keep(std::string_view data, const Reader& reader, size_t begin, Batch& out);
+
   const AnswerOptions options_;
   std::vector<Choice> choices_;
   Usage usage_;
+  std::string usage_chunk_;
   uint32_t prompt_token_ids_ = 0;
   bool has_usage_ = false, accepted_ = false, done_ = false;
 };

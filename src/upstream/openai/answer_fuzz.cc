@@ -1,4 +1,5 @@
 // Bodies and event streams of any kind, cut anywhere: events that keep the interface's rules, or an error.
+#include <boost/json.hpp>
 #include <cstdlib>
 
 #include "upstream/openai/answer.h"
@@ -6,6 +7,7 @@
 #include "upstream/openai/error.h"
 #include "upstream/openai/sse.h"
 
+namespace json = boost::json;
 using namespace cyllm;
 using namespace cyllm::upstream;
 
@@ -17,6 +19,14 @@ void Check(bool ok) {
 
 void CheckError(const Status& status) {
   Check(status.code != Code::kOk && !status.message.empty() && status.message.size() < 10'000);
+}
+
+// The chunks that go on as they came are JSON on one line.
+void CheckChunk(const std::string& members) {
+  json::error_code ec;
+  const json::value value = json::parse('{' + members + '}', ec);
+  Check(!ec && value.is_object() && members.find('\n') == members.npos);
+  Check(members.empty() || value.get_object().contains("choices"));
 }
 
 // Accepted first, offsets never back, one Finished a choice and only at the end.
@@ -33,6 +43,12 @@ void CheckEvents(const Batch& events, uint32_t choices, bool ended) {
       Check(call->choice < choices && call->id.empty() == call->name.empty());
       Check(call->end.tool_argument_bytes == (tools[call->choice] += call->arguments.size()));
     }
+    std::visit(
+        [](const auto& e) {
+          if constexpr (requires { e.chunk; }) CheckChunk(e.chunk);
+          if constexpr (requires { e.usage_chunk; }) CheckChunk(e.usage_chunk);
+        },
+        events[i]);
     finished += std::holds_alternative<Finished>(events[i]);
     Check(finished == 0 || std::holds_alternative<Finished>(events[i]));
   }
@@ -54,7 +70,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   } else {
     const uint32_t choices = 1 + data[1] % 3;
     SseParser parser(1 << 16);
-    StreamAnswer answer({.kind = kind, .choices = choices, .worker = "w", .usage_per_choice = size % 2 == 0});
+    StreamAnswer answer({.kind = kind,
+                         .choices = choices,
+                         .worker = "w",
+                         .usage_per_choice = size % 2 == 0,
+                         .verbatim = size % 3 > 0,
+                         .hidden = {size % 5 == 0, size % 7 == 0}});
     std::vector<std::string> found;
     bool fits = parser.Feed(body.substr(0, cut), found) &&
                 (cut >= body.size() || parser.Feed(body.substr(cut), found));

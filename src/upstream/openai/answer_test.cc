@@ -51,6 +51,24 @@ const std::vector<std::string> kVllmChat = {
     R"({"id":"chatcmpl-x","object":"chat.completion.chunk","created":1,"model":"smol","choices":[],"usage":{"prompt_tokens":3,"total_tokens":5,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":1}},"system_fingerprint":"vllm-0.32.0-b6122487"})",
     "[DONE]"};
 
+Batch Verbatim(const std::vector<std::string>& data, AnswerOptions options = {}) {
+  options.verbatim = true;
+  StreamAnswer answer(std::move(options));
+  Batch events;
+  for (const std::string& event : data) EXPECT_TRUE(answer.OnData(event, kLater, events).ok()) << event;
+  EXPECT_TRUE(answer.OnEnd(events).ok());
+  return events;
+}
+
+std::vector<std::string> Chunks(const Batch& events) {
+  std::vector<std::string> out;
+  const auto add = [&](const auto& event) {
+    if constexpr (requires { event.chunk; }) out.push_back(event.chunk);
+  };
+  for (const Event& event : events) std::visit(add, event);
+  return out;
+}
+
 TEST(StreamAnswer, VllmChat) {
   const Read read = Stream(kVllmChat);
   ASSERT_TRUE(read.status.ok());
@@ -254,6 +272,94 @@ TEST(ReadBody, Tokens) {
   EXPECT_FALSE(Whole(Kind::kTokenize, 0, R"({"tokens":["a"]})").status.ok());
   EXPECT_EQ(Whole(Kind::kTokenize, 0, R"({"error":{"message":"no","code":400}})").status.code,
             Code::kInvalidArgument);
+}
+
+// ---- chunks that go on as they came
+
+TEST(Verbatim, VllmChat) {
+  const Batch events = Verbatim(kVllmChat, {.hidden = {.token_ids = true}});
+  EXPECT_THAT(
+      Chunks(events),
+      ElementsAre(
+          R"("choices":[{"index":0,"delta":{"content":"Hello"},"logprobs":null,"finish_reason":null}])",
+          R"("choices":[{"index":0,"delta":{"content":" How"},"logprobs":null,"finish_reason":null}])",
+          R"("choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"length","stop_reason":null}])"));
+  EXPECT_EQ(
+      std::get<Finished>(events.back()).usage_chunk,
+      R"("choices":[],"usage":{"prompt_tokens":3,"total_tokens":5,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":1}},"system_fingerprint":"vllm-0.32.0-b6122487")");
+  // The events are the same without.
+  Batch typed = events;
+  for (Event& event : typed) {
+    std::visit(
+        [](auto& e) {
+          if constexpr (requires { e.chunk; }) e.chunk.clear();
+          if constexpr (requires { e.usage_chunk; }) e.usage_chunk.clear();
+        },
+        event);
+  }
+  Batch plain = Stream(kVllmChat).events;
+  for (Event& event : plain)
+    if (auto* accepted = std::get_if<Accepted>(&event)) accepted->worker.clear();
+  typed.pop_back(), plain.pop_back();  // with timings
+  EXPECT_EQ(typed, plain);
+}
+
+TEST(Verbatim, WhatWeSayOtherwiseIsWrittenAnew) {
+  const char* finish = R"({"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]})";
+  for (
+      const char* chunk : {
+          R"({"choices":[{"index":0,"delta":{"reasoning":"hm"}}]})",                        // its name
+          R"({"choices":[{"index":0,"delta":{"reasoning_content":"hm","content":"a"}}]})",  // two events
+          R"({"choices":[{"index":0,"delta":{"content":"a"}},{"index":1,"delta":{}}]})",    // two choices
+          R"({"choices":[{"index":0,"delta":{"tool_calls":[{"id":"c","type":"function","function":{"name":"f"}}]}}]})",
+          R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"type":"function","function":{"name":"f"}}]}}]})",
+          R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f"}}]}}]})",
+          R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":{}}}]}}]})",
+          "{\"choices\":[{\"index\":0,\n\"delta\":{\"content\":\"a\"}}]}",
+      }) {
+    StreamAnswer answer({.choices = 2, .verbatim = true});
+    Batch events;
+    ASSERT_TRUE(answer.OnData(chunk, kLater, events).ok()) << chunk;
+    EXPECT_THAT(Chunks(events), testing::Each(std::string())) << chunk;
+    EXPECT_GE(events.size(), 2u) << chunk;
+  }
+  // A forced call that ends with `stop`, and a name of the call that comes twice.
+  const Batch events = Verbatim(
+      {R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f"}}]}}]})",
+       R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}}]})",
+       finish});
+  EXPECT_THAT(
+      Chunks(events),
+      ElementsAre(
+          R"("choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f"}}]}}])",
+          "", R"("choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}])"));
+}
+
+TEST(Verbatim, WhatNoEventSaysGoesOnTooAndCountsNothing) {
+  const std::vector<std::string> refusal = {
+      R"({"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null}}]})",
+      R"({"choices":[{"index":0,"delta":{"refusal":"I will not."}}]})",
+      R"({"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]})"};
+  const Batch events = Verbatim(refusal);
+  ASSERT_THAT(events, SizeIs(3));
+  EXPECT_EQ(std::get<TextDelta>(events[1]),
+            (TextDelta{0, "", {}, {}, {}, R"("choices":[{"index":0,"delta":{"refusal":"I will not."}}])"}));
+  EXPECT_EQ(std::get<Finished>(events[2]).usage.completion_tokens, 0u);
+  EXPECT_THAT(Stream(refusal).events, SizeIs(2));
+}
+
+TEST(Verbatim, UsageOfOneChoiceOnly) {
+  const std::vector<std::string> two = {
+      R"({"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]})",
+      R"({"choices":[{"index":1,"delta":{"content":"a"},"finish_reason":"stop"}]})",
+      R"({"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}})"};
+  const Batch events = Verbatim(two, {.choices = 2});
+  EXPECT_THAT(Chunks(events), testing::Each(testing::HasSubstr(R"("index":)")));
+  EXPECT_EQ(std::get<Finished>(events.back()).usage_chunk, "");
+  const Batch partial =
+      Verbatim({R"({"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]})",
+                R"({"choices":[],"usage":{"completion_tokens":2}})"});
+  EXPECT_EQ(std::get<Finished>(partial.back()).usage_chunk, "");
 }
 
 }  // namespace

@@ -102,6 +102,7 @@ std::vector<int32_t> ReadTokenIds(const json::array& in) {
 }
 
 void SetWriter(dialect::Call& call, Shape shape) {
+  if (call.requests.size() == 1) call.requests.front().facts.verbatim = call.stream;
   call.id_prefix = shape.chat ? "chatcmpl-" : "cmpl-";
   call.writer = [shape = std::move(shape),
                  stream = call.stream](dialect::ResponseInfo info) -> std::unique_ptr<dialect::Writer> {

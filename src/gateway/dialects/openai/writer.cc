@@ -56,9 +56,10 @@ void AppendToolCall(const ToolCallDelta& call, bool streamed, std::string& out) 
 
 ChunkWriter::ChunkWriter(Shape shape, dialect::ResponseInfo info)
     : Writer(shape.n), shape_(std::move(shape)), info_(std::move(info)), text_offset_(shape_.choices) {
-  prefix_ = fmt::format(R"(data: {{"id":"{}","object":"{}","created":{},"model":"{}","choices":[)", info_.id,
-                        shape_.chat ? "chat.completion.chunk" : "text_completion", info_.created,
-                        JsonEscape(shape_.model));
+  head_ = fmt::format(R"(data: {{"id":"{}","object":"{}","created":{},"model":"{}",)", info_.id,
+                      shape_.chat ? "chat.completion.chunk" : "text_completion", info_.created,
+                      JsonEscape(shape_.model));
+  prefix_ = head_ + R"("choices":[)";
 }
 
 void ChunkWriter::Start(std::string& out) {
@@ -79,6 +80,16 @@ void ChunkWriter::Chunk(uint32_t choice, std::string_view delta, std::string_vie
   } else {
     fmt::format_to(std::back_inserter(out), R"(,"finish_reason":"{}"}}])", finish);
   }
+  Close(out);
+}
+
+void ChunkWriter::Verbatim(std::string_view members, std::string& out) const {
+  out += head_;
+  out += members;
+  Close(out);
+}
+
+void ChunkWriter::Close(std::string& out) const {
   if (shape_.continuous_usage) {
     AppendUsage(out);
   } else if (shape_.include_usage) {
@@ -94,6 +105,12 @@ void ChunkWriter::AppendUsage(std::string& out) const {
 
 void ChunkWriter::Put(const Event& event, std::string& out) {
   const bool chat = shape_.chat;
+  const auto members = [](const auto& e) -> std::string_view {
+    if constexpr (requires { e.chunk; }) return e.chunk;
+    return {};
+  };
+  if (const auto* finished = std::get_if<Finished>(&event)) usage_chunk_ = finished->usage_chunk;
+  if (const std::string_view chunk = std::visit(members, event); !chunk.empty()) return Verbatim(chunk, out);
   if (const auto* text = std::get_if<TextDelta>(&event)) {
     const bool has_logprobs = shape_.logprobs && !text->logprobs.empty();
     if ((text->text.empty() && !has_logprobs) || text->choice >= shape_.choices) return;
@@ -128,9 +145,14 @@ void ChunkWriter::Put(const Event& event, std::string& out) {
 
 void ChunkWriter::End(std::string& out) {
   if (shape_.include_usage) {
-    out += prefix_;
-    out += ']';
-    AppendUsage(out);
+    if (usage_chunk_.empty()) {
+      out += prefix_;
+      out += ']';
+      AppendUsage(out);
+    } else {
+      out += head_;
+      out += usage_chunk_;
+    }
     out += R"(,"performance":)";
     out += PerformanceJson(totals(), info_.trace_id);
     out += "}\n\n";

@@ -22,11 +22,16 @@ class ChunkWriter final : public dialect::Writer {
   void Put(const Event& event, std::string& out) override;
   void Chunk(uint32_t choice, std::string_view delta, std::string_view logprobs, std::string_view finish,
              std::string& out);
+  // The server's own: its members.
+  void Verbatim(std::string_view members, std::string& out) const;
+  void Close(std::string& out) const;
   void AppendUsage(std::string& out) const;
 
   const Shape shape_;
   const dialect::ResponseInfo info_;
-  std::string prefix_;                 // of every chunk, up to its choices
+  std::string head_;    // of every chunk
+  std::string prefix_;  // the same, up to its choices
+  std::string usage_chunk_;
   std::vector<uint64_t> text_offset_;  // per choice, in code points, for logprobs of completions
 };
 

@@ -188,5 +188,42 @@ TEST(ErrorTest, Table) {
   }
 }
 
+TEST(ChunkWriterTest, AServersOwnChunkGoesOnAsItCame) {
+  EXPECT_TRUE(ParseChat(R"({"stream":true,"messages":[{"role":"user","content":"a"}]})", {})
+                  ->requests.front()
+                  .facts.verbatim);
+  EXPECT_FALSE(
+      ParseChat(R"({"messages":[{"role":"user","content":"a"}]})", {})->requests.front().facts.verbatim);
+  const auto of = [](const char* extra) {
+    const auto writer = Chunks(extra, {"chatcmpl-1", 99, "t"});
+    std::string out;
+    TextDelta text{0, "a", {}, {}, {}, R"("choices":[{"index":0,"delta":{"content":"a"},"x":1}],"y":1e2)"};
+    writer->Write(text, out);
+    Finished end = Finish(0);
+    end.chunk = R"("choices":[{"index":0,"delta":{},"finish_reason":"stop"}])";
+    end.usage_chunk = R"("choices":[],"usage":{"cost":0.10},"z":1)";
+    writer->Write(end, out);
+    writer->End(out);
+    return out;
+  };
+  const std::string head =
+      R"(data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":99,"model":"m",)";
+  EXPECT_EQ(of(""), head + R"("choices":[{"index":0,"delta":{"content":"a"},"x":1}],"y":1e2})" + "\n\n" +
+                        head + R"("choices":[{"index":0,"delta":{},"finish_reason":"stop"}]})" +
+                        "\n\ndata: [DONE]\n\n");
+  const std::string out = of(R"(,"stream_options":{"include_usage":true})");
+  const std::vector<json::value> frames = Frames(out);
+  ASSERT_EQ(frames.size(), 3u);
+  EXPECT_TRUE(frames[0].at("usage").is_null());
+  EXPECT_NE(out.find(R"("usage":{"cost":0.10},"z":1,"performance":{)"), out.npos);
+}
+
+TEST(ChunkWriterTest, OneOfSeveralPromptsIsWrittenAnew) {
+  const auto call = ParseCompletion(R"({"stream":true,"prompt":["a","b"]})", {});
+  ASSERT_EQ(call->requests.size(), 2u);
+  for (const Request& request : call->requests) EXPECT_FALSE(request.facts.verbatim);
+  EXPECT_TRUE(ParseCompletion(R"({"stream":true,"prompt":"a"})", {})->requests.front().facts.verbatim);
+}
+
 }  // namespace
 }  // namespace cyllm::openai
