@@ -11,6 +11,7 @@
 #include "llama_cpp/output.h"
 #include "llama_cpp/request.h"
 #include "llama_cpp/sampler.h"
+#include "llama_cpp/speculation.h"
 #include "llama_cpp/vocabulary.h"
 
 namespace cyllm::llama {
@@ -41,6 +42,9 @@ class Choice {
   // `logits` of the last token: chooses the next one.
   void Next(std::span<float> logits, TimePoint now);
 
+  // Of guesses at its text.
+  Acceptance& acceptance() { return acceptance_; }
+
   bool finished() const { return reason_.has_value(); }
   void Finish(uint32_t reason);
   uint32_t reason() const { return reason_.value_or(CYLLM_FINISH_STOP); }
@@ -68,6 +72,7 @@ class Choice {
   Sampler sampler_;
   std::optional<Constraint> constraint_;
   Output output_;
+  Acceptance acceptance_;
   std::vector<Token> tokens_;  // prompt, and what was generated and is to be computed
   std::vector<Token> banned_;
   std::vector<float> logits_;  // scratch: as they came

@@ -29,10 +29,10 @@ Engine::Engine(Decoder& decoder, const Vocabulary& vocabulary, const ChatTemplat
       max_requests_(decoder.max_running() + limits.max_waiting),
       cores_(decoder.threads()),
       lane_(prompts ? std::make_unique<PromptLane>(*prompts, cores_, Now, [this] { Land(); }) : nullptr),
-      scheduler_(
-          decoder, vocabulary,
-          {limits.prefill_chunk, ChunkBudget::Seconds(limits.target_itl_ms / 1000), limits.prefix_caching},
-          Now, lane_.get()),
+      scheduler_(decoder, vocabulary,
+                 {limits.prefill_chunk, ChunkBudget::Seconds(limits.target_itl_ms / 1000),
+                  limits.prefix_caching, limits.speculation},
+                 Now, lane_.get()),
       aside_(std::make_unique<Aside>(std::move(aside), vocabulary, chat, cores_,
                                      [this](const std::vector<cyllm_event>& events) { Tell(events); })),
       preparing_([this] { Prepare(); }),
@@ -138,6 +138,8 @@ cyllm_stats Engine::Stats() const {
   out.prompt_tokens_cached = stats_.cached;
   out.cached_tokens_evicted = stats_.evicted;
   out.preemptions = stats_.preemptions;
+  out.draft_tokens = stats_.guessed;
+  out.draft_tokens_accepted = stats_.guessed_right;
   return out;
 }
 

@@ -28,6 +28,7 @@ struct EngineLimits {
   uint32_t max_waiting;
   double target_itl_ms = 100;
   bool prefix_caching = true;
+  bool speculation = true;
 };
 
 // Thread-safe; no call blocks but Drain and the destructor. Its threads: one renders and tokenises prompts,

@@ -145,6 +145,23 @@ TEST_F(ExactTest, BesideOthersEqualsAlone) {
     ExpectSame(Wait(*together[i]), alone[i], std::to_string(prompts[i]) + " tokens");
 }
 
+TEST_F(ExactTest, GuessedTokensEqualThoseOneByOne) {
+  options_.threads = 1;
+  Load();
+  const auto ask = [&](bool speculation) {
+    Start({.prefill_chunk = 128, .max_waiting = 64, .prefix_caching = false, .speculation = speculation},
+          false);
+    auto request = Prompt(120, 90);
+    const std::vector<Token> again(text_.begin(), text_.begin() + 30);  // of which there is more to copy
+    request->tokens.insert(request->tokens.end(), again.begin(), again.end());
+    return Ask(*request);
+  };
+  const ChoiceResult expected = ask(false);
+  EXPECT_EQ(engine_->Stats().draft_tokens, 0u);
+  ExpectSame(ask(true), expected, "guessed");
+  EXPECT_GE(engine_->Stats().draft_tokens_accepted, 3u);  // how many depends on what steps cost
+}
+
 // With a quantised KV cache llama.cpp has one arithmetic for everything.
 TEST_F(ExactTest, AnythingGoesWithQ8) {
   options_.kv_cache_dtype = "q8_0";

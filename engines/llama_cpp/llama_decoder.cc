@@ -13,6 +13,7 @@
 
 #include "llama_cpp/batch_parts.h"
 #include "llama_cpp/sequence_state.h"
+#include "llama_cpp/speculation.h"
 #include "llama_cpp/thread_governor.h"
 
 namespace cyllm::llama {
@@ -74,7 +75,7 @@ class LlamaDecoder final : public Decoder {
     params.kv_unified = false;
     params.n_batch = std::max(options.prefill_chunk + plan.max_num_seqs, 2 * kTileRows);
     params.n_ubatch = ubatch_ = std::min<uint32_t>(params.n_batch, 512);
-    params.n_outputs_max = max_sequences_;
+    params.n_outputs_max = std::max(max_sequences_, GuessLength::kMost + 1);
     params.n_threads = params.n_threads_batch = static_cast<int32_t>(threads_);
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_AUTO;
     params.type_k = params.type_v = TypeOf(options.kv_cache_dtype);

@@ -56,6 +56,7 @@ bool ReadFlag(const json::object& in, const char* key, bool* out, std::string* e
 
 bool ReadModel(const json::object& model, Options* out, std::string* error) {
   uint32_t layers = 0;
+  std::string speculation = "ngram";
   auto itl = static_cast<uint32_t>(out->target_itl_ms);
   const json::value* gpu = model.if_contains("n_gpu_layers");
   if (!ReadText(model, "path", &out->model_path, error) ||
@@ -68,6 +69,7 @@ bool ReadModel(const json::object& model, Options* out, std::string* error) {
       !ReadNumber(model, "target_itl_ms", 1, 60000, &itl, error) ||
       !ReadFlag(model, "enable_prefix_caching", &out->prefix_caching, error) ||
       !ReadFlag(model, "prefill_lane", &out->prefill_lane, error) ||
+      !ReadText(model, "speculation", &speculation, error) ||
       !ReadNumber(model, "kv_cache_mib", 1, 1 << 24, &out->kv_cache_mib, error) ||
       !ReadNumber(model, "n_gpu_layers", 0, 10000, &layers, error))
     return false;
@@ -78,6 +80,11 @@ bool ReadModel(const json::object& model, Options* out, std::string* error) {
     *error = "'kv_cache_dtype' must be auto, f16, bf16 or q8_0";
     return false;
   }
+  if (speculation != "ngram" && speculation != "off") {
+    *error = "'speculation' must be ngram or off";
+    return false;
+  }
+  out->speculation = speculation == "ngram";
   return true;
 }
 

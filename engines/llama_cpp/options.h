@@ -19,6 +19,7 @@ struct Options {
   uint32_t prefill_chunk = 512;  // prompt tokens per step, at most
   double target_itl_ms = 100;    // inter-token latency that prompts leave to sequences which decode
   bool prefix_caching = true;
+  bool speculation = true;    // prompt lookup
   bool prefill_lane = true;   // prompts on cores of their own while others decode
   uint32_t kv_cache_mib = 0;  // memory for the KV cache; 0: DefaultKvBytes()
   std::optional<int32_t> n_gpu_layers;

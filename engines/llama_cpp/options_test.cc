@@ -15,7 +15,8 @@ TEST(Options, ReadsWhatItKnows) {
   std::string error;
   const auto o = ParseOptions(
       R"({"threads": 3, "model": {"id": "m", "path": "/m.gguf", "max_model_len": 2048, "max_num_seqs": 5,
-          "kv_cache_dtype": "q8_0", "n_gpu_layers": 0, "use_4bit": true, "enable_prefix_caching": false, "target_itl_ms": 40}})",
+          "kv_cache_dtype": "q8_0", "n_gpu_layers": 0, "use_4bit": true, "enable_prefix_caching": false, "target_itl_ms": 40,
+          "speculation": "off"}})",
       &error);
   ASSERT_TRUE(o) << error;
   EXPECT_EQ(o->threads, 3u);
@@ -26,6 +27,8 @@ TEST(Options, ReadsWhatItKnows) {
   EXPECT_EQ(o->n_gpu_layers, 0);
   EXPECT_FALSE(o->prefix_caching);
   EXPECT_EQ(o->target_itl_ms, 40);
+  EXPECT_FALSE(o->speculation);
+  EXPECT_TRUE(ParseOptions(R"({"model": {"path": "/m"}})", &error)->speculation);
 }
 
 TEST(Options, NamesTheKeyAtFault) {
@@ -40,6 +43,8 @@ TEST(Options, NamesTheKeyAtFault) {
             "'enable_prefix_caching' must be true or false");
   EXPECT_EQ(Error(R"({"model": {"path": "/m", "kv_cache_dtype": "fp8"}})"),
             "'kv_cache_dtype' must be auto, f16, bf16 or q8_0");
+  EXPECT_EQ(Error(R"({"model": {"path": "/m", "speculation": "draft"}})"),
+            "'speculation' must be ngram or off");
 }
 
 TEST(Options, PlanStaysWithinTheBudget) {

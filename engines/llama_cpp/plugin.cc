@@ -37,10 +37,11 @@ cyllm_engine* CreateOrThrow(cyllm_str config, const cyllm_callbacks* callbacks, 
   instance->model = LoadModel(*options, progress, error);
   if (!instance->model) return nullptr;
   const LoadedModel& model = *instance->model;
-  instance->engine = std::make_unique<Engine>(*model.decoder, *model.vocabulary, *model.chat,
-                                              EngineLimits{options->prefill_chunk, options->max_waiting,
-                                                           options->target_itl_ms, options->prefix_caching},
-                                              sdk::Read(callbacks), model.aside, model.prompts.get());
+  instance->engine = std::make_unique<Engine>(
+      *model.decoder, *model.vocabulary, *model.chat,
+      EngineLimits{options->prefill_chunk, options->max_waiting, options->target_itl_ms,
+                   options->prefix_caching, options->speculation},
+      sdk::Read(callbacks), model.aside, model.prompts.get());
   return reinterpret_cast<cyllm_engine*>(instance.release());
 }
 

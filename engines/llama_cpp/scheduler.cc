@@ -89,8 +89,11 @@ bool Scheduler::Plan() {
     empty_.push_back(slot);
     return true;
   });
-  for (auto& slot : running_)
-    if (slot) slot->planned = 0;
+  for (auto& slot : running_) {
+    if (!slot) continue;
+    slot->planned = 0;
+    slot->guess.clear();
+  }
   Admit();
   DepartLong();
   Compact();
@@ -217,7 +220,23 @@ void Scheduler::PlanDecoding() {
     slot->sample = true;
     ++decoding_;
   }
-  if (decoding_ > 1) FillGaps();
+  if (decoding_ > 1) return FillGaps();
+  const auto alone = std::find_if(running_.begin(), running_.end(),
+                                  [](const auto& slot) { return slot && slot->planned > 0; });
+  if (alone != running_.end()) PlanGuess(&**alone);
+}
+
+// Several sequences with several tokens each would be computed one after the other (decoder.h).
+void Scheduler::PlanGuess(Slot* slot) {
+  if (!options_.speculation || !decoder_.can_copy()) return;
+  Choice& choice = *slot->choice;
+  const uint32_t left = choice.request().max_tokens - choice.generated();
+  const Guess guess = Lookup(choice.tokens(), std::min(left - 1, GuessLength::kMost));
+  slot->guess.assign(guess.tokens.begin(), guess.tokens.end());
+  slot->match = guess.match;
+  uint32_t n =
+      guess_length_.Best(choice.acceptance().Rate(guess.match), static_cast<uint32_t>(guess.tokens.size()));
+  for (; n > 0 && slot->job->Reserve(); --n) ++slot->planned;
 }
 
 // Prompts between those that decode take a token too: neighbours are computed together (decoder.h), and a gap
@@ -276,9 +295,11 @@ void Scheduler::AddRows() {
     if (!slot) continue;
     for (uint32_t i = 0; i < slot->planned; ++i) {
       const uint32_t position = slot->choice->computed() + i;
+      const auto tokens = slot->choice->tokens();
+      const bool guessed = position >= tokens.size();
       slot->row = rows_.size();
-      rows_.push_back(
-          {sequence, position, slot->choice->tokens()[position], slot->sample && i + 1 == slot->planned});
+      rows_.push_back({sequence, position, guessed ? slot->guess[position - tokens.size()] : tokens[position],
+                       slot->sample && (i + 1 == slot->planned || !slot->guess.empty())});
     }
   }
 }
@@ -305,7 +326,9 @@ void Scheduler::Compute(const std::atomic<bool>& abort, Events* events) {
   if (const DecodeResult result = decoder_.Decode(rows_, abort); result != DecodeResult::kOk)
     return Fail(result, events);
   const TimePoint end = now_();
-  budget_.Report(decoding_, prompt_, end - start);
+  const auto rows = static_cast<uint32_t>(rows_.size());
+  budget_.Report(decoding_ == 1 ? rows : decoding_, prompt_, end - start);
+  if (decoding_ == 1) guess_length_.Report(rows, end - start);
   for (uint32_t sequence = 0; sequence < running_.size(); ++sequence)
     if (running_[sequence] && running_[sequence]->planned > 0) Advance(sequence, end, events);
 }
@@ -313,6 +336,7 @@ void Scheduler::Compute(const std::atomic<bool>& abort, Events* events) {
 void Scheduler::Advance(uint32_t sequence, TimePoint now, Events* events) {
   const Slot slot = *running_[sequence];
   Choice& choice = *slot.choice;
+  if (!slot.guess.empty()) return Verify(sequence, now, events);
   const bool prefilling = choice.prefilling();
   if (prefilling) stats_.prefilled += slot.planned;
   cache_.Append(sequence, choice.tokens().subspan(choice.computed(), slot.planned));
@@ -328,6 +352,35 @@ void Scheduler::Sample(uint32_t sequence, bool prefilling, std::span<float> logi
   if (prefilling) cache_.Name(sequence, request.prefix_hashes, static_cast<uint32_t>(request.prompt.size()));
   choice.Next(logits, now);
   ++stats_.generated;
+  if (choice.finished()) Free(sequence);
+  Emit(slot, events);
+}
+
+// Takes tokens from the step's rows as long as each is the one that was guessed, and forgets the rows behind
+// it.
+void Scheduler::Verify(uint32_t sequence, TimePoint now, Events* events) {
+  const Slot slot = *running_[sequence];
+  Choice& choice = *slot.choice;
+  const uint32_t guessed = slot.planned - 1;
+  const size_t first = slot.row - guessed;
+  uint32_t right = 0;
+  bool holds = true;
+  while (true) {
+    cache_.Append(sequence, choice.tokens().last(1));
+    choice.Computed(1);
+    choice.Next(decoder_.Logits(first + right), now);
+    ++stats_.generated;
+    if (choice.finished()) break;
+    holds = right >= slot.guess.size() || choice.tokens().back() == slot.guess[right];
+    if (!holds || right == guessed) break;
+    ++right;
+    Emit(slot, events);
+  }
+  if (right < guessed) cache_.Cut(sequence, choice.computed());
+  stats_.guessed += guessed;
+  stats_.guessed_right += right;
+  const bool more = guessed == 0 && holds && !choice.finished();  // it would have been right
+  choice.acceptance().Report(slot.match, right + (more ? 1 : 0), !holds);
   if (choice.finished()) Free(sequence);
   Emit(slot, events);
 }

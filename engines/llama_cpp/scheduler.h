@@ -18,6 +18,7 @@
 #include "llama_cpp/prefix_cache.h"
 #include "llama_cpp/prompt_lane.h"
 #include "llama_cpp/request.h"
+#include "llama_cpp/speculation.h"
 
 namespace cyllm::llama {
 
@@ -25,6 +26,7 @@ struct SchedulerOptions {
   uint32_t prefill_chunk = 512;  // prompt tokens in a step, at most
   ChunkBudget::Seconds target_itl{0.1};
   bool prefix_caching = true;
+  bool speculation = true;
 };
 
 struct SchedulerStats {
@@ -33,6 +35,7 @@ struct SchedulerStats {
   uint64_t cells_used = 0;
   uint64_t steps = 0, generated = 0, prefilled = 0;
   uint64_t cached = 0, evicted = 0, preemptions = 0;
+  uint64_t guessed = 0, guessed_right = 0;  // tokens; of what was generated, so many came with another
 };
 
 // Owned by one thread. A step computes one token of every decoding sequence, or prompt tokens: these in
@@ -48,6 +51,9 @@ struct SchedulerStats {
 // where it was.
 //
 // A choice costs one credit per step at most, and none is scheduled that could not be paid.
+//
+// A sequence that decodes alone is given several tokens in a step where its text repeats itself and that has
+// been worth it; credit for each of them. The text is the same.
 //
 // With a prompt lane, long prompts are computed there while others decode, and the sequence comes back with
 // all of its prompt. Those past the lane's seats are computed here, in turns as above, until one is free.
@@ -89,6 +95,9 @@ class Scheduler {
     uint32_t planned = 0;  // tokens in this step
     size_t row = 0;        // of the last of them
     bool sample = false;   // that one's logits are wanted
+    std::vector<Token>
+        guess;           // what may follow; planned - 1 of it are in this step, and each row's logits wanted
+    uint32_t match = 0;  // of the guess
     TimePoint admitted{};
   };
   struct Away {
@@ -118,11 +127,13 @@ class Scheduler {
   uint32_t Decoding() const;
   void PlanDecoding();
   void FillGaps();
+  void PlanGuess(Slot* slot);
   bool MustWait(const Slot& slot) const;
   void PlanPrefill();
   void AddRows();
   void Advance(uint32_t sequence, TimePoint now, Events* events);
   void Sample(uint32_t sequence, bool prefilling, std::span<float> logits, TimePoint now, Events* events);
+  void Verify(uint32_t sequence, TimePoint now, Events* events);
   void Emit(const Slot& slot, Events* events);
   void Free(uint32_t sequence);
   void End(Job* job, const cyllm_error* error, Events* events);
@@ -136,6 +147,7 @@ class Scheduler {
 
   PrefixCache cache_;
   ChunkBudget budget_;
+  GuessLength guess_length_;
   std::unordered_map<uint64_t, std::unique_ptr<Job>> jobs_;
   std::set<Slot, First> waiting_;
   std::vector<std::optional<Slot>> running_;  // by sequence

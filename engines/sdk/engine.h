@@ -274,6 +274,8 @@ typedef struct cyllm_stats {
   uint64_t prompt_tokens_cached;  /* not computed: their KV was there */
   uint64_t cached_tokens_evicted; /* given up for room */
   uint64_t preemptions;           /* running sequences set back to make room; recomputed later */
+  uint64_t draft_tokens;          /* guessed and computed ahead (speculation) */
+  uint64_t draft_tokens_accepted; /* of them, those that were right */
 } cyllm_stats;
 
 /* How the host listens to one engine. `events` is called serially, from any engine thread, once per step
