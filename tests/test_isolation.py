@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,11 @@ MODELS = {
 
 @pytest.fixture
 def serve(start):
-    """serve(**models): the all-in-one with these models."""
+    """serve(*arguments, **models): the all-in-one with these models."""
 
-    def begin(**models) -> Process:
-        process = start("serve", "--listen", "127.0.0.1:0", "--engine", "echo",
-                        env={"CY_LLM_MODEL_REGISTRY": json.dumps(models or MODELS)}, expect=("gateway",))  # fmt: skip
+    def begin(*args: str, env=None, **models) -> Process:
+        process = start("serve", "--listen", "127.0.0.1:0", "--engine", "echo", *args,
+                        env={"CY_LLM_MODEL_REGISTRY": json.dumps(models or MODELS)} | (env or {}), expect=("gateway",))  # fmt: skip
         url = process.address("gateway")
         wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
         return process
@@ -60,6 +61,11 @@ def children(parent: int) -> list[int]:
 
 def child(process) -> int:
     (pid,) = children(process.pid)
+    return pid
+
+
+def child_of(process, model: str) -> int:
+    (pid,) = [p for p in children(process.pid) if f'{{"{model}":'.encode() in Path(f"/proc/{p}/environ").read_bytes()]
     return pid
 
 
@@ -121,6 +127,66 @@ def test_what_kills_or_stops_it_ends_its_requests_only(serve, number):
     assert ask(process, "apart").json()["choices"][0]["message"]["content"] == "one two three"
     assert child(process) != pid
     process.wait_log("process of model 'apart': ended unasked")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda n: n.name)
+def test_the_error_says_that_it_may_be_tried_again(serve, number):
+    """Where nobody goes on with an answer, the client is told, in the middle of it or before it."""
+    process = serve(env={"CY_LLM_RESUME_PATIENCE": "0"}, apart=MODELS["apart"] | {"ttft_ms": 300}, within=MODELS["within"])
+    ask(process, "apart")
+    pid = child(process)
+    with ask(process, "apart", 60, stream=True) as lost, ThreadPoolExecutor(1) as pool:
+        lines = lost.iter_lines()
+        first_word(lines)
+        whole = pool.submit(ask, process, "apart", 60)
+        wait_until(lambda: running(process) == 2, what="the second request")
+        os.kill(pid, number)
+        assert text(lines).endswith("[connection_lost]")
+        refused = whole.result()
+    assert refused.status_code == 503 and "Retry-After" in refused.headers, refused.text
+    assert refused.json()["error"]["code"] == "connection_lost"
+    assert ask(process, "within").status_code == 200
+    wait_until(lambda: ask(process, "apart").status_code == 200, what="the next process")
+    assert child(process) != pid
+
+
+def running(process) -> int:
+    metrics = http.get(process.address("gateway") + "/metrics").text
+    return sum(int(float(line.split()[-1])) for line in metrics.splitlines() if line.startswith("worker_inflight_requests"))
+
+
+def test_it_has_a_place_in_the_memory_there_is(serve):
+    """Two of three fit, whatever runs where: what is unloaded is ended, and its memory is free."""
+    echo = {"engine": "echo", "memory_mib": 40}
+    apart = echo | {"isolation": "process"}
+    process = serve("--memory-budget-mib", "100", "--min-residency", "0", a=apart, b=apart, c=echo, huge=apart | {"memory_mib": 101})
+    assert ask(process, "a").status_code == ask(process, "b").status_code == 200
+    a, b = child_of(process, "a"), child_of(process, "b")
+    assert ask(process, "c").status_code == 200  # in this process
+    assert "model 'a' makes room" in process.log and "model 'b' makes room" not in process.log
+    wait_until(lambda: not alive(a), what="the first to be gone")
+    assert alive(b)
+    os.kill(b, signal.SIGKILL)  # and comes again: its place is not counted twice
+    wait_until(lambda: not alive(b) and children(process.pid), what="the next process")
+    assert ask(process, "b").status_code == ask(process, "c").status_code == 200
+    assert process.log.count("makes room") == 1
+    refused = ask(process, "huge")
+    assert refused.status_code == 503 and refused.json()["error"]["code"] == "load_failed"
+    process.wait_log("the model needs 101 MiB, and worker.memory_budget_mib allows 100")
+    with ThreadPoolExecutor(6) as pool:  # all at once: they wait, nobody is refused
+        assert {r.status_code for r in pool.map(lambda m: ask(process, m), "abcabc")} == {200}
+    assert len(children(process.pid)) <= 2
+
+
+def test_one_that_nobody_uses_is_ended_and_started_again_on_demand(serve):
+    process = serve(idle=MODELS["apart"] | {"idle_unload_s": 0.3})
+    for n in range(1, 4):
+        assert ask(process, "idle").status_code == 200
+        wait_until(lambda n=n: process.log.count("model 'idle': unused for 300 ms, unloaded") == n, what="the model to be unloaded")
+        wait_until(lambda: not children(process.pid), what="the process to end")
+    # No request is lost between the two, whenever it comes.
+    with ThreadPoolExecutor(8) as pool:
+        assert {r.status_code for r in pool.map(lambda _: ask(process, "idle"), range(100))} == {200}
 
 
 def test_a_worker_alone_says_that_it_may_be_tried_again(start):

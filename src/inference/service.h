@@ -64,6 +64,7 @@ struct ModelInfo {
   std::string digest;                 // equal digests may resume each other's requests
   std::string alias_of;               // not empty: another name of that id (`default`)
   std::vector<std::string> adapters;  // names of its LoRA adapters, as far as they are known; sorted
+  uint64_t memory_bytes = 0;          // that it takes where it is loaded; 0: not known
   bool operator==(const ModelInfo&) const = default;
 };
 

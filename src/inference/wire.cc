@@ -353,6 +353,7 @@ void Put(const Snapshot& snapshot, pb::Snapshot* out) {
     to->set_digest(model.digest);
     to->set_alias_of(model.alias_of);
     to->mutable_adapters()->Add(model.adapters.begin(), model.adapters.end());
+    to->set_memory_bytes(model.memory_bytes);
   }
   out->mutable_load()->set_running(snapshot.load.running);
   out->mutable_load()->set_waiting(snapshot.load.waiting);
@@ -373,7 +374,8 @@ Snapshot Get(const pb::Snapshot& in) {
                                from.created(),
                                from.digest(),
                                from.alias_of(),
-                               {from.adapters().begin(), from.adapters().end()}});
+                               {from.adapters().begin(), from.adapters().end()},
+                               from.memory_bytes()});
   }
   std::sort(snapshot.models.begin(), snapshot.models.end(),
             [](const ModelInfo& a, const ModelInfo& b) { return a.id < b.id; });

@@ -105,8 +105,9 @@ TEST(Wire, StatusSurvives) {
 
 TEST(Wire, SnapshotSurvives) {
   Snapshot snapshot;
-  snapshot.models = {{"a", "echo", ModelState::kReady, 2048, kCapChat, 1700000000, "d", "", {"lora"}},
-                     {"default", "echo", ModelState::kLoading, 0, 0, 0, "", "a", {}}};
+  snapshot.models = {
+      {"a", "echo", ModelState::kReady, 2048, kCapChat, 1700000000, "d", "", {"lora"}, 1 << 30},
+      {"default", "echo", ModelState::kLoading, 0, 0, 0, "", "a", {}}};
   snapshot.load = {1, 2, 16};
   snapshot.ready = true;
   snapshot.not_ready_reasons = {"x"};

@@ -52,13 +52,12 @@ std::map<std::string, std::string> Environment(const std::string& registry, cons
   return env;
 }
 
-// The registry of the child: this model, in its own process there.
+// The registry of the child: this model, in its own process there. When it is unused is not for the child to
+// see: then the process ends.
 std::string OwnRegistry(const ModelEntry& entry) {
   json::object model = json::parse(entry.options_json).as_object();
   model["engine"] = entry.engine;
   if (!entry.source.empty()) model["model_path"] = entry.source;
-  if (entry.idle_unload > Millis(0))
-    model["idle_unload_s"] = static_cast<double>(entry.idle_unload.count()) / 1000;
   return json::serialize(json::object{{entry.id, std::move(model)}});
 }
 
@@ -72,12 +71,32 @@ bool StallWatch::Stalls(const Load& load, TimePoint now) {
   return now - moved_ >= limit_;
 }
 
-IsolatedSlot::IsolatedSlot(ModelEntry entry, IoPool& pool)
-    : entry_(std::move(entry)), pool_(pool), stall_(kStall) {}
+// Holds the model while a request is on it: what is used is not unloaded.
+class UsingStream final : public EventSource {
+ public:
+  UsingStream(std::shared_ptr<IsolatedSlot> slot, EventStream stream)
+      : slot_(std::move(slot)), stream_(std::move(stream)) {}
+  ~UsingStream() override {
+    MutexLock lock(slot_->mutex_);
+    --slot_->used_by_;
+    slot_->last_used_ = Clock::now();
+  }
+  Task<NextResult> Next(TimePoint wake_at) override { return stream_->Next(wake_at); }
+  void Wake() override { stream_->Wake(); }
+
+ private:
+  const std::shared_ptr<IsolatedSlot> slot_;
+  const EventStream stream_;
+};
+
+IsolatedSlot::IsolatedSlot(ModelEntry entry, std::shared_ptr<Residency> residency, IoPool& pool)
+    : entry_(std::move(entry)), residency_(std::move(residency)), pool_(pool), stall_(kStall) {
+  if (entry_.idle_unload.count() > 0) residency_->UnloadWhenIdle(this, entry_.idle_unload);
+}
 
 std::shared_ptr<IsolatedSlot> IsolatedSlot::Make(ModelEntry entry, const IsolatedSlotOptions& options,
                                                  IoPool& pool) {
-  std::shared_ptr<IsolatedSlot> slot(new IsolatedSlot(std::move(entry), pool));
+  std::shared_ptr<IsolatedSlot> slot(new IsolatedSlot(std::move(entry), options.residency, pool));
   IsolatedSlot* raw = slot.get();
   {
     MutexLock lock(raw->mutex_);
@@ -109,11 +128,13 @@ std::shared_ptr<IsolatedSlot> IsolatedSlot::Make(ModelEntry entry, const Isolate
   supervised.socket = socket;
   supervised.start_limit = kLoadLimit;
   supervised.stop_grace = Millis(35'000);  // its own grace, and a little to fall
+  supervised.may_start = [raw](const std::function<bool()>& wanted) { return raw->MayStart(wanted); };
   supervised.ready = [raw] { return raw->Ready(); };
   supervised.trouble = [raw] { return raw->ChildTrouble(); };
   supervised.on_end = [raw] {
     raw->was_ready_ = false;
     raw->lost_.reset();
+    raw->residency_->Left(raw);
   };
   raw->supervisor_ = std::make_unique<Supervisor>(std::move(supervised));
   return slot;
@@ -126,12 +147,21 @@ std::shared_ptr<RemoteService> IsolatedSlot::remote() const {
   return remote_;
 }
 
-bool IsolatedSlot::Ready() const {
+bool IsolatedSlot::MayStart(const std::function<bool()>& wanted) {
+  const Status room = residency_->Enter(this, ExpectedBytes(entry_), wanted);
+  if (!room.ok() && room.code != Code::kCancelled)
+    Log()->error("model '{}': loading failed: {}", entry_.id, room.ToString());
+  return room.ok();
+}
+
+bool IsolatedSlot::Ready() {
   const auto remote = this->remote();
   if (!remote || remote->state() != RemoteState::kSession) return false;
   const Snapshot snapshot = remote->Describe();
   const ModelInfo* model = snapshot.Find(entry_.id);
-  return model && model->state == ModelState::kReady;
+  if (!model || model->state != ModelState::kReady) return false;
+  residency_->Loaded(this, model->memory_bytes);
+  return true;
 }
 
 std::string IsolatedSlot::ChildTrouble() {
@@ -152,9 +182,19 @@ std::string IsolatedSlot::ChildTrouble() {
 
 EventStream IsolatedSlot::Infer(Request request, Context context) {
   if (closed_) return EndedStream(Unavailable("the server is shutting down", "draining"));
-  if (Usable()) return Send(std::move(request), std::move(context));
-  StartLoad();
-  return WaitForStart(shared_from_this(), entry_.id, std::move(request), std::move(context));
+  {
+    MutexLock lock(mutex_);
+    ++used_by_;
+    last_used_ = Clock::now();
+  }
+  EventStream stream;
+  if (Usable()) {
+    stream = Send(std::move(request), std::move(context));
+  } else {
+    StartLoad();
+    stream = WaitForStart(shared_from_this(), entry_.id, std::move(request), std::move(context));
+  }
+  return std::make_unique<UsingStream>(shared_from_this(), std::move(stream));
 }
 
 EventStream IsolatedSlot::Send(Request request, Context context) {
@@ -163,7 +203,12 @@ EventStream IsolatedSlot::Send(Request request, Context context) {
 }
 
 bool IsolatedSlot::Usable() const {
-  const auto remote = this->remote();
+  std::shared_ptr<RemoteService> remote;
+  {
+    MutexLock lock(mutex_);
+    if (unloads_) return false;
+    remote = remote_;
+  }
   const bool usable =
       supervisor_->state() == ServerState::kReady && remote && remote->state() == RemoteState::kSession;
   if (usable) was_loaded_ = true;
@@ -172,6 +217,10 @@ bool IsolatedSlot::Usable() const {
 
 Status IsolatedSlot::Trouble() const {
   if (closed_) return Unavailable("the server is shutting down", "draining");
+  {
+    MutexLock lock(mutex_);
+    if (unloads_ && wanted_) return Status::Ok();
+  }
   const ServerState state = supervisor_->state();
   if (state == ServerState::kStopped) return Unavailable("the model is being unloaded", "draining");
   if (state == ServerState::kFailed)
@@ -184,14 +233,42 @@ void IsolatedSlot::StartLoad() {
   {
     MutexLock lock(mutex_);
     if (!remote_) remote_ = RemoteService::Make(to_, pool_);
+    wanted_ = true;
+    if (unloads_) return;
   }
   supervisor_->Start();
 }
 
+TimePoint IsolatedSlot::last_used() {
+  MutexLock lock(mutex_);
+  if (used_by_ > 0) last_used_ = Clock::now();
+  return last_used_;
+}
+
+bool IsolatedSlot::UnloadIfIdle() {
+  MutexLock lock(mutex_);
+  const ServerState state = supervisor_->state();
+  if (state == ServerState::kStopped) return true;
+  if (used_by_ > 0 || state == ServerState::kStarting) return false;
+  UnloadNow();
+  return true;
+}
+
 void IsolatedSlot::Unload() {
   MutexLock lock(mutex_);
-  if (unloading_.joinable()) unloading_.join();
-  unloading_ = std::thread([this] { supervisor_->Stop(); });
+  UnloadNow();
+}
+
+void IsolatedSlot::UnloadNow() {
+  if (closed_ || std::exchange(unloads_, true)) return;
+  wanted_ = false;
+  if (unloading_.joinable()) unloading_.join();  // it has done all it had to
+  unloading_ = std::thread([this] {
+    supervisor_->Stop();
+    MutexLock lock(mutex_);
+    unloads_ = false;
+    if (wanted_ && !closed_) supervisor_->Start();
+  });
 }
 
 void IsolatedSlot::Close(TimePoint until) {
@@ -213,24 +290,27 @@ ModelInfo IsolatedSlot::Describe() const {
   const Snapshot snapshot = remote ? remote->Describe() : Snapshot();
   ModelInfo info;
   const ModelInfo* model = snapshot.Find(entry_.id);
+  bool unloads;
   {
     MutexLock lock(mutex_);
+    unloads = unloads_;
     if (model && model->state == ModelState::kReady) known_ = *model;
     info = known_;
   }
   info.id = entry_.id;
   info.engine = entry_.engine;
   info.alias_of.clear();
-  switch (supervisor_->state()) {
+  switch (unloads ? ServerState::kStopped : supervisor_->state()) {
     case ServerState::kStopped:
-      info.state = ModelState::kAvailable;
+      info.state =
+          residency_->HasRoom(this, ExpectedBytes(entry_)) ? ModelState::kAvailable : ModelState::kCrowded;
       break;
     case ServerState::kStarting:
       info.state = ModelState::kLoading;
       break;
     case ServerState::kReady:
       was_loaded_ = true;
-      info.state = model ? model->state : ModelState::kReady;  // it may have been unloaded there
+      info.state = ModelState::kReady;
       break;
     case ServerState::kFailed:
       info.state = ModelState::kFailed;

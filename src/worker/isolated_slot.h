@@ -1,6 +1,7 @@
 // A model whose engine runs in a process of its own, a `cy-llm worker` on a Unix socket: what kills it (a
 // crash, the system out of memory) or stops it ends its requests only, with an error that may be tried again,
-// and it is started again.
+// and it is started again. It has a place in the worker's memory for as long as the process lives: what is
+// unloaded is ended.
 #pragma once
 
 #include <atomic>
@@ -14,6 +15,7 @@
 #include "inference/remote_service.h"
 #include "upstream/process/supervisor.h"
 #include "worker/models/registry.h"
+#include "worker/residency.h"
 #include "worker/slot.h"
 #include "worker/starting_stream.h"
 
@@ -23,7 +25,8 @@ struct IsolatedSlotOptions {
   std::string worker;  // said in Accepted
   std::string engine_dir, model_cache;
   uint32_t threads = 0;
-  uint32_t capabilities = 0;  // that the engine may have, by its manifest
+  uint32_t capabilities = 0;             // that the engine may have, by its manifest
+  std::shared_ptr<Residency> residency;  // of the worker
 };
 
 // Sees a process that goes on without computing: requests run, and the steps of its engine do not.
@@ -38,7 +41,10 @@ class StallWatch {
   TimePoint moved_ = TimePoint::min();
 };
 
-class IsolatedSlot : public Slot, public Startable, public std::enable_shared_from_this<IsolatedSlot> {
+class IsolatedSlot : public Slot,
+                     public Resident,
+                     public Startable,
+                     public std::enable_shared_from_this<IsolatedSlot> {
  public:
   // Starts nothing. `pool` outlives the slot.
   static std::shared_ptr<IsolatedSlot> Make(ModelEntry entry, const IsolatedSlotOptions& options,
@@ -48,6 +54,8 @@ class IsolatedSlot : public Slot, public Startable, public std::enable_shared_fr
   EventStream Infer(Request request, Context context) override;
   void StartLoad() override;
   void Unload() override;
+  bool UnloadIfIdle() override;
+  TimePoint last_used() override;
   void Close(TimePoint until) override;
   ModelInfo Describe() const override;
   struct Load load() const override;
@@ -57,15 +65,20 @@ class IsolatedSlot : public Slot, public Startable, public std::enable_shared_fr
   void CollectPrefixes(PrefixLog& log) override;
 
  private:
-  IsolatedSlot(ModelEntry entry, IoPool& pool);
+  friend class UsingStream;
+  IsolatedSlot(ModelEntry entry, std::shared_ptr<Residency> residency, IoPool& pool);
+  void UnloadNow() CY_REQUIRES(mutex_);
   bool Usable() const override;
   Status Trouble() const override;
   EventStream Send(Request request, Context context) override;
-  bool Ready() const;  // the supervisor's questions, on its thread
+  // The supervisor's questions, on its thread.
+  bool MayStart(const std::function<bool()>& wanted);
+  bool Ready();
   std::string ChildTrouble();
   std::shared_ptr<RemoteService> remote() const;
 
   const ModelEntry entry_;
+  const std::shared_ptr<Residency> residency_;
   IoPool& pool_;
   RemoteOptions to_;
   std::unique_ptr<Supervisor> supervisor_;
@@ -75,7 +88,11 @@ class IsolatedSlot : public Slot, public Startable, public std::enable_shared_fr
   std::shared_ptr<RemoteService> remote_ CY_GUARDED_BY(mutex_);  // from the first use on
   mutable ModelInfo known_ CY_GUARDED_BY(mutex_);                // as it was last seen
   uint64_t prefix_cursor_ CY_GUARDED_BY(mutex_) = 0;
+  uint32_t used_by_ CY_GUARDED_BY(mutex_) = 0;  // streams that run or wait
+  TimePoint last_used_ CY_GUARDED_BY(mutex_) = TimePoint::min();
   std::thread unloading_ CY_GUARDED_BY(mutex_);
+  bool unloads_ CY_GUARDED_BY(mutex_) = false;
+  bool wanted_ CY_GUARDED_BY(mutex_) = false;  // again, once it is unloaded
   // Of the supervisor's thread.
   StallWatch stall_;
   bool was_ready_ = false;

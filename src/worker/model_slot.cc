@@ -41,18 +41,6 @@ class LoadingStream final : public EventSource {
   bool running_ = false;
 };
 
-namespace {
-
-// What a model will take: as the registry says, else the size of its file.
-uint64_t ExpectedBytes(const ModelEntry& entry) {
-  if (entry.memory_bytes > 0) return entry.memory_bytes;
-  std::error_code none;
-  const uintmax_t size = std::filesystem::file_size(entry.source, none);
-  return none ? 0 : size;
-}
-
-}  // namespace
-
 ModelSlot::ModelSlot(ModelEntry entry, Manifest manifest, ModelSlotOptions options)
     : entry_(std::move(entry)),
       manifest_(std::move(manifest)),
@@ -142,6 +130,7 @@ void ModelSlot::RunLoad() {
       loaded_.capabilities = (*host)->capabilities();
       loaded_.max_model_len = (*host)->max_model_len();
       loaded_.digest = (*host)->digest();
+      loaded_.memory_bytes = (*host)->memory_bytes();
     } else {
       // Why it failed is for the log: it may name paths and hosts.
       end = Unavailable("the model could not be loaded", "load_failed", options_.retry_after_failure);
@@ -270,6 +259,7 @@ ModelInfo ModelSlot::Describe() const {
   info.capabilities = was_loaded_ ? loaded_.capabilities : manifest_.capabilities;
   info.max_model_len = loaded_.max_model_len;
   info.digest = loaded_.digest;
+  info.memory_bytes = loaded_.memory_bytes;
   if (state_ == ModelState::kAvailable && options_.residency &&
       !options_.residency->HasRoom(this, expected_bytes_))
     info.state = ModelState::kCrowded;

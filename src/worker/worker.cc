@@ -111,8 +111,8 @@ Result<std::shared_ptr<Worker>> Worker::Make(WorkerOptions options) {
                                        [&](const Manifest& m) { return m.name == entry.engine; });
     if (entry.isolated) {
       if (!impl->io) impl->io = std::make_unique<IoPool>(1, "upstream");
-      const IsolatedSlotOptions to{options.name, options.engine_dir, options.model_cache, options.threads,
-                                   manifest->capabilities};
+      const IsolatedSlotOptions to{options.name,    options.engine_dir,     options.model_cache,
+                                   options.threads, manifest->capabilities, impl->residency};
       impl->slots.push_back(IsolatedSlot::Make(std::move(entry), to, *impl->io));
       continue;
     }

@@ -86,9 +86,18 @@ bool Supervisor::Pause(Millis pause) {
   return poll(&wake, 1, static_cast<int>(pause.count())) == 0;
 }
 
+bool Supervisor::Wanted() const {
+  MutexLock lock(mutex_);
+  return !stopping_;
+}
+
 bool Supervisor::Live() {
   tail_.clear();
   line_.clear();
+  if (options_.may_start && !options_.may_start([this] { return Wanted(); })) {
+    if (Wanted()) SetState(ServerState::kFailed, -1);
+    return false;
+  }
   if (!options_.socket.empty()) unlink(options_.socket.c_str());
   Result<Child> child = Child::Start(options_.child);
   if (!child) {

@@ -20,7 +20,10 @@ struct SupervisorOptions {
   Millis start_limit{600'000};  // not ready by then: killed, started again
   Millis stop_grace{10'000};    // from SIGTERM to SIGKILL
   Millis backoff{1'000}, max_backoff{60'000};  // doubled each time it ends before it was ready
-  std::function<bool()> ready;                 // asked several times a second; on the supervisor's thread
+  // Asked before each start, on the supervisor's thread; may block for as long as `wanted` says true. False:
+  // it may not be started, which counts as a start that failed.
+  std::function<bool(const std::function<bool()>& wanted)> may_start = {};
+  std::function<bool()> ready;  // asked several times a second; on the supervisor's thread
   // Asked as often; not empty: it is of no use any more (it hangs, say), is killed and started again.
   std::function<std::string()> trouble = {};
   std::function<void()> on_end;  // the process has ended, wanted or not; on that thread
@@ -53,6 +56,7 @@ class Supervisor {
   // One life of the process; true when it was ready once.
   bool Live();
   bool Pause(Millis pause);  // false: told to stop
+  bool Wanted() const;       // not told to stop
   void ReadOutput(int fd);
   void SetState(ServerState state, pid_t pid);
 

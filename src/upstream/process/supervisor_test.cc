@@ -136,6 +136,35 @@ TEST_F(SupervisorTest, WhatIsInTroubleIsKilledAndStartedAgain) {
   EXPECT_FALSE(Alive(first));
 }
 
+TEST_F(SupervisorTest, IsStartedWhenItMay) {
+  std::atomic<int> asked{0};
+  SupervisorOptions options = Script("touch $DIR/ready; exec sleep 60");
+  options.may_start = [&](const std::function<bool()>&) { return ++asked > 1; };
+  options.backoff = Millis(50);
+  Supervisor refused(std::move(options));
+  refused.Start();
+  Await([&] { return refused.state() == ServerState::kFailed; });
+  Await([&] { return refused.state() == ServerState::kReady; });
+  EXPECT_EQ(asked, 2);
+  refused.Stop();
+
+  std::atomic<bool> waits{false};
+  options = Script("exec sleep 60");
+  options.may_start = [&](const std::function<bool()>& wanted) {
+    while (wanted()) {
+      waits = true;
+      std::this_thread::yield();
+    }
+    return false;
+  };
+  Supervisor waiting(std::move(options));
+  waiting.Start();
+  Await([&] { return waits.load(); });
+  EXPECT_EQ(waiting.state(), ServerState::kStarting);
+  waiting.Stop();  // does not wait for what never comes
+  EXPECT_EQ(waiting.state(), ServerState::kStopped);
+}
+
 TEST_F(SupervisorTest, TheChildInheritsNothing) {
   sigset_t blocked;
   sigemptyset(&blocked);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -235,6 +236,13 @@ Result<Registry> ReadRegistry(const RegistryOptions& options, std::span<const En
   text << file.rdbuf();
   if (!file) return Err(InvalidArgument("model registry " + options.path + " cannot be read"));
   return parser.Parse(text.str());
+}
+
+uint64_t ExpectedBytes(const ModelEntry& entry) {
+  if (entry.memory_bytes > 0) return entry.memory_bytes;
+  std::error_code none;
+  const uintmax_t size = std::filesystem::file_size(entry.source, none);
+  return none ? 0 : size;
 }
 
 }  // namespace cyllm

@@ -21,6 +21,9 @@ struct ModelEntry {
   bool isolated = false;      // in a process of its own
 };
 
+// What the model will take: as the registry says, else the size of its file; 0: not known.
+uint64_t ExpectedBytes(const ModelEntry& entry);
+
 struct Registry {
   std::vector<ModelEntry> models;     // in file order, ids unique, at least one
   std::string default_id;             // what `default` means
