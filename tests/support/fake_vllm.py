@@ -242,9 +242,6 @@ class Handler(BaseHTTPRequestHandler):
         elif name == "garbage":
             self.wfile.write(b"\x00\x01garbage\r\n\r\n")
             self.close_connection = True
-        elif name == "slow-headers":
-            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
-            self.wait_gone()
         elif name == "die-before":
             self.close_connection = True
         else:

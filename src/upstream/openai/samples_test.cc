@@ -2,10 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <boost/json.hpp>
 #include <fstream>
 #include <iterator>
 
 #include "upstream/openai/answer.h"
+#include "upstream/openai/continuation.h"
 #include "upstream/openai/discovery.h"
 #include "upstream/openai/error.h"
 #include "upstream/openai/sse.h"
@@ -13,7 +15,10 @@
 namespace cyllm::upstream {
 namespace {
 
+namespace json = boost::json;
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 using testing::SizeIs;
 
 std::string File(const std::string& name) {
@@ -38,27 +43,72 @@ void PrintTo(const Sample& sample, std::ostream* out) { *out << sample.file; }
 
 class Samples : public testing::TestWithParam<Sample> {};
 
-TEST_P(Samples, AreReadWhole) {
-  const Sample& want = GetParam();
-  const std::string file = want.file;
+Batch ReadWhole(const Sample& sample, bool verbatim) {
+  const std::string file = sample.file;
   const Profile* profile = FindProfile(file.substr(0, file.find('/')));
-  ASSERT_TRUE(profile);
+  EXPECT_TRUE(profile);
   SseParser sse(1 << 20);
   std::vector<std::string> data;
-  ASSERT_TRUE(sse.Feed(File(file), data));
-  StreamAnswer answer({.kind = want.kind,
-                       .choices = want.choices,
+  EXPECT_TRUE(sse.Feed(File(file), data));
+  StreamAnswer answer({.kind = sample.kind,
+                       .choices = sample.choices,
                        .worker = "w",
-                       .usage_per_choice = profile->usage_per_choice});
+                       .usage_per_choice = profile->usage_per_choice,
+                       .verbatim = verbatim,
+                       .hidden = {.token_ids = profile->token_ids}});
   Batch events;
   for (const std::string& event : data) {
     const Status status = answer.OnData(event, TimePoint{}, events);
-    ASSERT_TRUE(status.ok()) << status.ToString() << event;
+    EXPECT_TRUE(status.ok()) << status.ToString() << event;
   }
   EXPECT_TRUE(answer.done());
   const Status end = answer.OnEnd(events);
-  ASSERT_TRUE(end.ok()) << end.ToString();
+  EXPECT_TRUE(end.ok()) << end.ToString();
+  return events;
+}
 
+// What a client reads of a chunk that goes on as it came.
+std::string Said(const std::string& members, bool chat) {
+  const json::value chunk = json::parse('{' + members + '}');
+  EXPECT_FALSE(chunk.get_object().contains("id"));
+  const json::object& choice = chunk.at("choices").as_array().at(0).as_object();
+  EXPECT_FALSE(choice.contains("token_ids"));
+  if (!chat) return std::string(choice.at("text").as_string());
+  const json::object& delta = choice.at("delta").as_object();
+  EXPECT_FALSE(delta.contains("role"));
+  const json::value* content = delta.if_contains("content");
+  return content && content->is_string() ? std::string(content->get_string()) : "";
+}
+
+TEST_P(Samples, GoOnAsTheyCame) {
+  const Sample& sample = GetParam();
+  Batch events = ReadWhole(sample, true);
+  size_t kept = 0;
+  for (Event& event : events) {
+    if (auto* text = std::get_if<TextDelta>(&event); text && !text->chunk.empty()) {
+      EXPECT_EQ(Said(text->chunk, sample.kind == Kind::kChat), text->text);
+      EXPECT_THAT(text->chunk, Not(HasSubstr(R"("finish_reason":")")));
+      ++kept;
+    }
+    if (auto* finished = std::get_if<Finished>(&event)) {
+      EXPECT_EQ(Said(finished->chunk, sample.kind == Kind::kChat), "");
+      EXPECT_EQ(finished->usage_chunk.empty(), sample.choices > 1) << finished->usage_chunk;
+      ++kept;
+    }
+    std::visit(
+        [](auto& e) {
+          if constexpr (requires { e.chunk; }) e.chunk.clear();
+          if constexpr (requires { e.usage_chunk; }) e.usage_chunk.clear();
+        },
+        event);
+  }
+  EXPECT_GE(kept, sample.call[0] ? 1u : 2u);
+  EXPECT_EQ(events, ReadWhole(sample, false));
+}
+
+TEST_P(Samples, AreReadWhole) {
+  const Sample& want = GetParam();
+  const Batch events = ReadWhole(want, false);
   std::vector<std::string> texts(want.choices);
   std::string reasoning, call;
   size_t logprobs = 0;
@@ -124,10 +174,33 @@ INSTANTIATE_TEST_SUITE_P(
                            .usage = {27, 0, 2, 0},
                            .call = R"(weather{"city":"Paris"})"}));
 
+INSTANTIATE_TEST_SUITE_P(
+    Vllm, Samples,
+    testing::Values(
+        Sample{.file = "vllm/chat.sse", .text = "Hello! I", .usage = {33, 0, 3, 0}},
+        Sample{.file = "vllm/chat_ids.sse", .text = "Hello! I", .usage = {33, 0, 3, 0}},
+        Sample{.file = "vllm/chat_logprobs.sse", .text = "Hello! I", .usage = {33, 0, 3, 0}, .logprobs = 3},
+        Sample{.file = "vllm/n.sse", .choices = 2, .text = "Hello! I", .usage = {33, 0, 6, 0}},
+        Sample{.file = "vllm/completion.sse", .kind = Kind::kText, .text = "-to-", .usage = {2, 0, 3, 0}},
+        Sample{
+            .file = "vllm/completion_ids.sse", .kind = Kind::kTokens, .text = "-to-", .usage = {2, 0, 3, 0}},
+        Sample{.file = "vllm/completion_logprobs.sse",
+               .kind = Kind::kText,
+               .text = "-to-",
+               .usage = {2, 0, 3, 0},
+               .logprobs = 3},
+        Sample{.file = "vllm/stop.sse", .text = "Hell", .reason = kStop, .usage = {33, 0, 1, 0}},
+        Sample{.file = "vllm/tools.sse", .usage = {33, 0, 48, 0}, .call = R"(weather{"city": "Paris"})"}));
+
 // By documentation.
 INSTANTIATE_TEST_SUITE_P(
     Others, Samples,
     testing::Values(
+        Sample{.file = "openai/chat.sse", .text = "Hello you", .reason = kStop, .usage = {9, 4, 3, 0}},
+        Sample{.file = "openai/tools.sse",
+               .reason = kCalls,
+               .usage = {82, 0, 17, 0},
+               .call = R"(weather{"city":"Paris"})"},
         Sample{.file = "sglang/chat.sse",
                .text = "Hello you",
                .reason = kStop,
@@ -162,26 +235,69 @@ TEST(RefusalSamples, AreSaidAsWhatTheyAre) {
   EXPECT_EQ(of(400, "trtllm/error.json").code, Code::kInvalidArgument);
   EXPECT_EQ(of(404, "ollama/no_model.json").reason, "model_not_found");
   EXPECT_EQ(of(422, "mindie/error.json").message, "Messages field must not be null.");
+  s = of(503, "vllm/overloaded.json");
+  EXPECT_EQ(s.reason, "overloaded");
+  EXPECT_TRUE(s.retryable);
+  EXPECT_EQ(of(400, "vllm/too_long.json").reason, "context_length_exceeded");
+  EXPECT_EQ(of(400, "vllm/bad_temperature.json").param, "temperature");
+  EXPECT_EQ(of(400, "vllm/no_messages.json").code, Code::kInvalidArgument);
+  EXPECT_EQ(of(404, "vllm/no_model.json").reason, "model_not_found");
+  EXPECT_EQ(of(404, "vllm/no_route.json").reason, "unsupported");
+  EXPECT_EQ(of(404, "vllm/no_embeddings.json").reason, "unsupported");
+  EXPECT_EQ(of(404, "openai/no_model.json").reason, "model_not_found");
+  EXPECT_EQ(of(400, "openai/too_long.json").reason, "context_length_exceeded");
+  EXPECT_EQ(of(429, "openai/rate_limit.json").reason, "overloaded");
+  EXPECT_EQ(of(401, "openai/bad_key.json").reason, "upstream_auth");
+}
+
+// The error of a stream whose status was 200, after so many events.
+Status ErrorOf(const char* file, size_t events_before) {
+  SseParser sse(1 << 20);
+  std::vector<std::string> data;
+  EXPECT_TRUE(sse.Feed(File(file), data));
+  StreamAnswer answer({.worker = "w"});
+  Batch events;
+  for (size_t i = 0; i < events_before; ++i) EXPECT_TRUE(answer.OnData(data[i], TimePoint{}, events).ok());
+  return answer.OnData(data.at(events_before), TimePoint{}, events);
 }
 
 TEST(RefusalSamples, OnAStream) {
-  SseParser sse(1 << 20);
-  std::vector<std::string> data;
-  ASSERT_TRUE(sse.Feed(File("sglang/error.sse"), data));
-  StreamAnswer answer({.worker = "w"});
-  Batch events;
-  EXPECT_TRUE(answer.OnData(data[0], TimePoint{}, events).ok());
-  EXPECT_EQ(answer.OnData(data[1], TimePoint{}, events).reason, "overloaded");
+  EXPECT_EQ(ErrorOf("sglang/error.sse", 1).reason, "overloaded");
+  EXPECT_EQ(ErrorOf("vllm/bad_token.sse", 0).code, Code::kInvalidArgument);
+  const Status dead = ErrorOf("vllm/dead.sse", 2);
+  EXPECT_EQ(dead.reason, "upstream_failed");
+  EXPECT_TRUE(dead.retryable);
+}
+
+TEST(IdSamples, PromptsAndAnswers) {
+  for (const char* name : {"vllm", "llama-server"}) {
+    const auto ids = ReadPromptIds(File(std::string(name) + "/tokenize.json"));
+    ASSERT_TRUE(ids) << name;
+    EXPECT_THAT(*ids, SizeIs(testing::Gt(1u))) << name;
+  }
+  std::vector<int32_t> said;
+  for (const Event& event : ReadWhole({.file = "vllm/chat_ids.sse"}, false))
+    if (const auto* text = std::get_if<TextDelta>(&event))
+      said.insert(said.end(), text->token_ids.begin(), text->token_ids.end());
+  EXPECT_THAT(said, ElementsAre(19556, 17, 339));
 }
 
 TEST(DiscoverySamples, TellTheServerAndItsModels) {
-  for (const char* name : {"llama-server", "cy-llm", "sglang", "trtllm", "ollama"}) {
+  for (const char* name : {"vllm", "llama-server", "cy-llm", "sglang", "trtllm", "ollama"}) {
     const auto models = ReadModels(File(std::string(name) + "/models.json"));
     ASSERT_TRUE(models && !models->empty()) << name;
     ASSERT_TRUE(ProfileOfOwner(models->front().owned_by)) << name;
     EXPECT_EQ(ProfileOfOwner(models->front().owned_by)->name, name);
   }
+  const auto plain = ReadModels(File("openai/models.json"));
+  ASSERT_TRUE(plain && !plain->empty());
+  EXPECT_FALSE(ProfileOfOwner(plain->front().owned_by));  // the `openai` profile is for all others
   EXPECT_EQ(ReadModels(File("llama-server/models.json"))->front().max_model_len, 2048u);
+  const ImportedLoad vllm = ReadLoad(*FindProfile("vllm"), File("vllm/metrics.txt"));
+  EXPECT_EQ(vllm.running, 0);
+  EXPECT_EQ(vllm.waiting, 0);
+  EXPECT_EQ(vllm.kv_usage, 0);
+  EXPECT_EQ(ReadModels(File("vllm/models.json"))->front().max_model_len, 2048u);
   const ImportedLoad sglang = ReadLoad(*FindProfile("sglang"), File("sglang/metrics.txt"));
   EXPECT_EQ(sglang.running, 3);
   EXPECT_EQ(sglang.waiting, 2);
