@@ -5,10 +5,11 @@ Both servers get the same GGUF, threads, sequences, context and ggml libraries. 
 the ratio of a pair is what counts, and the mean of the pairs' ratios is printed with its 95 % interval. Run nothing else
 meanwhile.
 
-    run.py --model FILE.gguf --peer LLAMA_SERVER [--binary CY_LLM] [--pairs N] [--workload NAME ...]
+    run.py --model FILE.gguf {--peer LLAMA_SERVER | --baseline-option JSON} [--binary CY_LLM] [--pairs N] [--workload NAME ...]
 
 Workloads: private:C and shared:C (C clients; shared: a common system message of about 500 tokens, new in each round),
-stall:C (a prompt of about 3,800 tokens comes while C streams decode), neighbour:C (private, beside a busy process).
+stall:C (a prompt of about 3,800 tokens comes while C streams decode), neighbour:C (private, beside a busy process), copy:1
+(one client has texts edited). With --baseline-option the other server is ours too, with these keys of the registry entry.
 """
 
 from __future__ import annotations
@@ -66,21 +67,27 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
+def start_ours(args: argparse.Namespace, folder: Path, name: str, options: str) -> Server:
+    registry = folder / f"{name}.json"
+    entry = {"model_path": args.model, "engine": "llama_cpp", "max_num_seqs": args.sequences, "max_model_len": args.context,
+             "kv_cache_mib": args.kv_mib, **json.loads(options)}  # fmt: skip
+    registry.write_text(json.dumps({"default": entry}))
+    port = free_port()
+    command = [args.binary, "serve", "--listen", f"127.0.0.1:{port}", "--registry", str(registry), "--threads", str(args.threads),
+               "--preload", "--log-level", "warn"]  # fmt: skip
+    return Server(name, command, port, folder / f"{name}.log", "ready")
+
+
 def start(args: argparse.Namespace, folder: Path) -> list[Server]:
+    ours = start_ours(args, folder, "cy-llm", args.ours_option)
+    if args.baseline_option is not None:
+        return [start_ours(args, folder, "baseline", args.baseline_option), ours]
     port = free_port()
     total = args.sequences * args.context
     peer = [args.peer, "-m", args.model, "--host", "127.0.0.1", "--port", str(port), "-t", str(args.threads),
             "-np", str(args.sequences), "-c", str(total), "-fa", "on", "--no-kv-unified", "-cram", "0", "--no-ui",
             "--log-disable", *args.peer_option]  # fmt: skip
-    registry = folder / "models.json"
-    entry = {"model_path": args.model, "engine": "llama_cpp", "max_num_seqs": args.sequences, "max_model_len": args.context,
-             "kv_cache_mib": args.kv_mib, **json.loads(args.ours_option)}  # fmt: skip
-    registry.write_text(json.dumps({"default": entry}))
-    servers = [Server("llama-server", peer, port, folder / "peer.log", "health")]
-    port = free_port()
-    ours = [args.binary, "serve", "--listen", f"127.0.0.1:{port}", "--registry", str(registry), "--threads", str(args.threads),
-            "--preload", "--log-level", "warn"]  # fmt: skip
-    return [*servers, Server("cy-llm", ours, port, folder / "ours.log", "ready")]
+    return [Server("llama-server", peer, port, folder / "peer.log", "health"), ours]
 
 
 def busy() -> float:
@@ -100,6 +107,8 @@ def measure(server: Server, workload: str, round_: str, requests: int) -> dict[s
             out = workloads.closed(server.port, round_, clients, max(requests, 2 * clients))
         elif kind == "shared":
             out = workloads.closed(server.port, round_, clients, 2 * clients, prompt=30, shared=330)
+        elif kind == "copy":
+            out = workloads.copy(server.port, round_, max(1, requests // 4))
         elif kind == "stall":
             out = workloads.stall(server.port, round_, clients)
         else:
@@ -125,8 +134,8 @@ def interval(ratios: list[float]) -> tuple[float, float, float]:
 
 
 def report(workload: str, rows: dict[str, list[dict[str, float]]]) -> None:
-    peer, ours = rows["llama-server"], rows["cy-llm"]
-    print(f"\n{workload}, {len(ours)} pairs{'':20}llama-server          cy-llm      ratio (95 % interval)")
+    (name, peer), (_, ours) = rows.items()
+    print(f"\n{workload}, {len(ours)} pairs{name:>32}{'cy-llm':>16}      ratio (95 % interval)")
     for key in ours[0]:
         a, b = [r[key] for r in peer], [r[key] for r in ours]
         line = f"  {key:32} {statistics.median(a):14.1f} {statistics.median(b):14.1f}"
@@ -139,7 +148,8 @@ def report(workload: str, rows: dict[str, list[dict[str, float]]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--peer", required=True, help="llama-server (bench/engine/peer builds it)")
+    parser.add_argument("--peer", help="llama-server (bench/engine/peer builds it)")
+    parser.add_argument("--baseline-option", help="instead of llama-server: ours with these keys, as JSON")
     parser.add_argument("--binary", default=str(Path(__file__).parents[2] / "build/release/bin/cy-llm"))
     parser.add_argument("--workload", action="append", help="default: private:1 private:8 private:16 shared:16 stall:8")
     parser.add_argument("--pairs", type=int, default=7)
@@ -153,6 +163,8 @@ def main() -> None:
     parser.add_argument("--round", default="0", help="another name, other prompts")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if (args.peer is None) == (args.baseline_option is None):
+        parser.error("one of --peer and --baseline-option")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # the servers end too
     args.model = str(Path(args.model).resolve())
     everything: dict[str, dict[str, list[dict[str, float]]]] = {}

@@ -71,6 +71,34 @@ def closed(port: int, round_: str, clients: int, requests: int, prompt: int = 12
     return summary(answers, time.monotonic() - begin)
 
 
+SENTENCES = ["The {} near the {} was sold to a man from {} in the autumn of {}.", "Nobody had seen a {} in the {} since the {} burned down in {}.",
+             "My sister put her {} beside the {} and wrote a letter about the {}, the {}th of that year.",
+             "Every {} needs a good {}, as the owner of the {} used to say until {}.",
+             "When the {} was full, they carried the {} over to the {} and counted {} of them.",
+             "It took three years to build the {}, two to paint the {}, and one day to lose the {} for {} crowns."]  # fmt: skip
+
+
+def text_of(seed: str) -> str:
+    source = random.Random(seed)
+    return " ".join(form.format(*source.sample(WORDS, 3), source.randint(1700, 2000)) for form in source.sample(SENTENCES, len(SENTENCES)))
+
+
+def copy(port: int, round_: str, requests: int) -> dict[str, float]:
+    """One client has texts edited: told to put one word in place of another, the answer begun for it."""
+    answers, begin = [], time.monotonic()
+    for i in range(requests):
+        tag = f"{round_}.{i}"
+        text = text_of(tag)
+        word = next(w for w in text.replace(",", "").split() if w in WORDS)
+        edited = text.replace(word, "lamp")
+        body = chat(f"[{tag}] Write this text again with lamp in place of {word}, and nothing else changed:\n\n{text}", 70)
+        body["messages"].append({"role": "assistant", "content": " ".join(edited.split()[:12])})
+        loop = Loop()
+        loop.start(Stream(port, body))
+        answers += loop.run()
+    return summary(answers, time.monotonic() - begin)
+
+
 def stall(port: int, round_: str, clients: int, long: int = 3000, tokens: int = 300) -> dict[str, float]:
     """A long prompt comes while others decode."""
     loop = Loop()

@@ -2,7 +2,25 @@
 
 #include <prometheus/text_serializer.h>
 
+#include <set>
+
+#include "base/mutex.h"
+
 namespace cyllm {
+
+namespace {
+
+struct Updates {
+  Mutex mutex;
+  std::set<const std::function<void()>*> all CY_GUARDED_BY(mutex);
+};
+
+Updates& AllUpdates() {
+  static auto* updates = new Updates;  // as long as the registry
+  return *updates;
+}
+
+}  // namespace
 
 prometheus::Registry& MetricsRegistry() {
   static auto* registry = new prometheus::Registry;  // outlives every thread that still counts
@@ -33,6 +51,22 @@ prometheus::Summary& LatencySummaryMs(const std::string& name, const std::string
       .Add({}, kQuantiles, std::chrono::minutes(10), 5);
 }
 
-std::string RenderMetrics() { return prometheus::TextSerializer().Serialize(MetricsRegistry().Collect()); }
+MetricsUpdate::MetricsUpdate(std::function<void()> update) : update_(std::move(update)) {
+  MutexLock lock(AllUpdates().mutex);
+  AllUpdates().all.insert(&update_);
+}
+
+MetricsUpdate::~MetricsUpdate() {
+  MutexLock lock(AllUpdates().mutex);
+  AllUpdates().all.erase(&update_);
+}
+
+std::string RenderMetrics() {
+  {
+    MutexLock lock(AllUpdates().mutex);
+    for (const auto* update : AllUpdates().all) (*update)();
+  }
+  return prometheus::TextSerializer().Serialize(MetricsRegistry().Collect());
+}
 
 }  // namespace cyllm

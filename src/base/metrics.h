@@ -7,6 +7,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/summary.h>
 
+#include <functional>
 #include <map>
 #include <string>
 
@@ -25,6 +26,19 @@ prometheus::Histogram& LatencyHistogram(const std::string& name, const std::stri
                                         const Labels& labels = {});
 // Milliseconds, with quantiles 0.5, 0.95 and 0.99 over the last ten minutes (the contract's form).
 prometheus::Summary& LatencySummaryMs(const std::string& name, const std::string& help);
+
+// For what is read only when somebody asks for metrics: `update` is called before each rendering, on its
+// thread, and must not make or destroy another one. The destructor waits for a call that is being made.
+class MetricsUpdate {
+ public:
+  explicit MetricsUpdate(std::function<void()> update);
+  ~MetricsUpdate();
+  MetricsUpdate(const MetricsUpdate&) = delete;
+  MetricsUpdate& operator=(const MetricsUpdate&) = delete;
+
+ private:
+  const std::function<void()> update_;
+};
 
 // Prometheus text format 0.0.4.
 std::string RenderMetrics();

@@ -176,7 +176,7 @@ Result<std::shared_ptr<EngineHost>> ModelSlot::LoadEngine() {
   Result<std::shared_ptr<EngineHost>> host = EngineHost::Load(
       manifest_, boost::json::serialize(config), options_.worker,
       [this](double fraction, std::string_view detail) { return OnProgress(fraction, std::string(detail)); },
-      options_.prefixes);
+      options_.prefixes, entry_.id);
   if (options_.residency && host) options_.residency->Loaded(this, (*host)->memory_bytes());
   if (options_.residency && !host) options_.residency->Left(this);
   return host;

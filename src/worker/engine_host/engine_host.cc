@@ -50,7 +50,8 @@ EngineHost::EngineHost(const cyllm_engine_api* api, std::string worker)
 
 Result<std::shared_ptr<EngineHost>> EngineHost::Load(const Manifest& manifest, const std::string& config_json,
                                                      std::string worker, const Progress& progress,
-                                                     std::shared_ptr<PrefixLog> prefixes) {
+                                                     std::shared_ptr<PrefixLog> prefixes,
+                                                     const std::string& model) {
   Result<const cyllm_engine_api*> api = LoadPlugin(manifest);
   if (!api) return Err(api.error());
   std::shared_ptr<EngineHost> host(new EngineHost(*api, std::move(worker)));
@@ -68,10 +69,12 @@ Result<std::shared_ptr<EngineHost>> EngineHost::Load(const Manifest& manifest, c
   host->description_.size = sizeof host->description_;
   (*api)->describe(host->engine_, &host->description_);
   host->description_.digest[sizeof host->description_.digest - 1] = 0;
+  if (!model.empty()) host->metrics_.emplace(model, [h = host.get()] { return h->Stats(); });
   return host;
 }
 
 EngineHost::~EngineHost() {
+  metrics_.reset();
   if (engine_) api_->destroy(engine_);
 }
 
@@ -159,10 +162,15 @@ void EngineHost::Forget(uint64_t id) {
   if (running_.empty()) idle_.NotifyAll();
 }
 
-struct Load EngineHost::load() const {
+cyllm_stats EngineHost::Stats() const {
   cyllm_stats stats{};
   stats.size = sizeof stats;
   api_->stats(engine_, &stats);
+  return stats;
+}
+
+struct Load EngineHost::load() const {
+  const cyllm_stats stats = Stats();
   return {stats.running, stats.waiting, description_.max_running, stats.steps};
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -11,6 +12,7 @@
 #include "inference/event_pipe.h"
 #include "inference/service.h"
 #include "sdk/engine.h"
+#include "worker/engine_host/engine_metrics.h"
 #include "worker/engine_host/plugin.h"
 
 namespace cyllm {
@@ -22,10 +24,11 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
   using Progress = std::function<bool(double fraction, std::string_view detail)>;
 
   // Loads plugin and model; blocks. `config_json` as cyllm_engine_api.create says; `worker` is said in
-  // Accepted.
+  // Accepted. With `model` the engine's metrics are called so.
   static Result<std::shared_ptr<EngineHost>> Load(const Manifest& manifest, const std::string& config_json,
                                                   std::string worker, const Progress& progress,
-                                                  std::shared_ptr<PrefixLog> prefixes = nullptr);
+                                                  std::shared_ptr<PrefixLog> prefixes = nullptr,
+                                                  const std::string& model = {});
   ~EngineHost();
 
   EventStream Infer(const Request& request, const Context& context);
@@ -50,12 +53,14 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
   void Sign(Accepted& accepted) const;
   void Deliver(uint64_t id, Batch batch, const cyllm_event* end);
   void Forget(uint64_t id);
+  cyllm_stats Stats() const;
 
   const cyllm_engine_api* const api_;
   const std::string worker_;
   std::shared_ptr<PrefixLog> prefixes_;  // set before the engine is made; may be null
   cyllm_engine* engine_ = nullptr;
   cyllm_description description_{};
+  std::optional<EngineMetrics> metrics_;
   std::atomic<uint64_t> next_id_{1};
 
   mutable Mutex mutex_;
