@@ -109,7 +109,8 @@ function(cy_engine name)
     add_executable(test_engine_${name} ${sources} ${tests})
     target_link_libraries(test_engine_${name} PRIVATE cy_options ${ARG_DEPS} ${ARG_TEST_DEPS} Threads::Threads GTest::gmock GTest::gtest_main)
     add_test(NAME engine_${name} COMMAND test_engine_${name})
-    set_tests_properties(engine_${name} PROPERTIES TIMEOUT 600)  # a busy neighbour makes llama.cpp 7 times slower
+    # A busy neighbour makes llama.cpp up to 7 times slower.
+    set_tests_properties(engine_${name} PROPERTIES TIMEOUT 600 RUN_SERIAL ON)
   endif()
 endfunction()
 
