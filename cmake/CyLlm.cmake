@@ -16,7 +16,7 @@ if(CY_OPTIMIZE)
   set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O2 -g1 -DNDEBUG")
 endif()
 if(CY_SANITIZE)
-  add_compile_options(-fsanitize=${CY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -O1)
+  add_compile_options(-fsanitize=${CY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1)
   add_link_options(-fsanitize=${CY_SANITIZE})
   if(CY_SANITIZE MATCHES "address")
     add_compile_options(-fsanitize=fuzzer-no-link)  # coverage, which leads the fuzz programs
