@@ -5,11 +5,12 @@ Both servers get the same GGUF, threads, sequences, context and ggml libraries. 
 the ratio of a pair is what counts, and the mean of the pairs' ratios is printed with its 95 % interval. Run nothing else
 meanwhile.
 
-    run.py --model FILE.gguf {--peer LLAMA_SERVER | --baseline-option JSON} [--binary CY_LLM] [--pairs N] [--workload NAME ...]
+    run.py --model FILE.gguf {--peer LLAMA_SERVER | --baseline-option JSON [--baseline-binary CY_LLM]} [--chain] [--binary CY_LLM] [--pairs N] [--workload NAME ...]
 
 Workloads: private:C and shared:C (C clients; shared: a common system message of about 500 tokens, new in each round),
 stall:C (a prompt of about 3,800 tokens comes while C streams decode), neighbour:C (private, beside a busy process), copy:1
-(one client has texts edited). With --baseline-option the other server is ours too, with these keys of the registry entry.
+(one client has texts edited). With --baseline-option the other server is ours too, with these keys of the registry entry (and of
+another build); with --chain ours is gateway, coordinator and worker as processes of their own instead of `serve`.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ CLOCK = os.sysconf("SC_CLK_TCK")
 
 
 class Server:
-    def __init__(self, name: str, command: list[str], port: int, log: Path, ready: str):
+    def __init__(self, name: str, commands: list[list[str]], port: int, log: Path, ready: str):
         self.name, self.port = name, port
         self.log = log.open("wb")
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        self.processes = [subprocess.Popen(command, stdout=self.log, stderr=self.log) for command in commands]
         for _ in range(600):
-            if self.process.poll() is not None:
+            if any(p.poll() is not None for p in self.processes):
                 sys.exit(f"{name} ended at once; its log: {log}\n{log.read_text(errors='replace')[-2000:]}")
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/{ready}", timeout=1).read()
@@ -53,12 +54,14 @@ class Server:
         workloads.closed(port, "warm", 1, 1)
 
     def cpu(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / CLOCK
+        stats = [Path(f"/proc/{p.pid}/stat").read_text().rsplit(")", 1)[1].split() for p in self.processes]
+        return sum(int(fields[11]) + int(fields[12]) for fields in stats) / CLOCK
 
     def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait(30)
 
 
 def free_port() -> int:
@@ -67,27 +70,34 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def start_ours(args: argparse.Namespace, folder: Path, name: str, options: str) -> Server:
+def start_ours(args: argparse.Namespace, folder: Path, name: str, binary: str, options: str, chain: bool) -> Server:
     registry = folder / f"{name}.json"
     entry = {"model_path": args.model, "engine": "llama_cpp", "max_num_seqs": args.sequences, "max_model_len": args.context,
              "kv_cache_mib": args.kv_mib, **json.loads(options)}  # fmt: skip
     registry.write_text(json.dumps({"default": entry}))
     port = free_port()
-    command = [args.binary, "serve", "--listen", f"127.0.0.1:{port}", "--registry", str(registry), "--threads", str(args.threads),
-               "--preload", "--log-level", "warn"]  # fmt: skip
-    return Server(name, command, port, folder / f"{name}.log", "ready")
+    listen = ["--listen", f"127.0.0.1:{port}"]
+    engine = ["--registry", str(registry), "--threads", str(args.threads), "--preload"]
+    commands = [["serve", *listen, *engine]]
+    if chain:
+        coordinator, worker = free_port(), free_port()
+        commands = [["worker", "--port", str(worker), "--health-port", "-1", *engine],
+                    ["coordinator", "--listen", f"127.0.0.1:{coordinator}", "--http-listen", "off", "--workers", f"127.0.0.1:{worker}"],
+                    ["gateway", *listen, "--coordinator", f"127.0.0.1:{coordinator}"]]  # fmt: skip
+    commands = [[binary, *command, "--log-level", "warn"] for command in commands]
+    return Server(name, commands, port, folder / f"{name}.log", "ready")
 
 
 def start(args: argparse.Namespace, folder: Path) -> list[Server]:
-    ours = start_ours(args, folder, "cy-llm", args.ours_option)
+    ours = start_ours(args, folder, "cy-llm", args.binary, args.ours_option, args.chain)
     if args.baseline_option is not None:
-        return [start_ours(args, folder, "baseline", args.baseline_option), ours]
+        return [start_ours(args, folder, "baseline", args.baseline_binary or args.binary, args.baseline_option, chain=False), ours]
     port = free_port()
     total = args.sequences * args.context
     peer = [args.peer, "-m", args.model, "--host", "127.0.0.1", "--port", str(port), "-t", str(args.threads),
             "-np", str(args.sequences), "-c", str(total), "-fa", "on", "--no-kv-unified", "-cram", "0", "--no-ui",
             "--log-disable", *args.peer_option]  # fmt: skip
-    return [Server("llama-server", peer, port, folder / "peer.log", "health"), ours]
+    return [Server("llama-server", [peer], port, folder / "peer.log", "health"), ours]
 
 
 def busy() -> float:
@@ -151,6 +161,8 @@ def main() -> None:
     parser.add_argument("--peer", help="llama-server (bench/engine/peer builds it)")
     parser.add_argument("--baseline-option", help="instead of llama-server: ours with these keys, as JSON")
     parser.add_argument("--binary", default=str(Path(__file__).parents[2] / "build/release/bin/cy-llm"))
+    parser.add_argument("--baseline-binary", help="of another build; default: --binary")
+    parser.add_argument("--chain", action="store_true", help="ours as three processes")
     parser.add_argument("--workload", action="append", help="default: private:1 private:8 private:16 shared:16 stall:8")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--requests", type=int, default=24, help="requests of a private run, at least two per client")
