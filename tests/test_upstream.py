@@ -490,6 +490,18 @@ def test_a_server_is_started_on_first_use_with_the_contracts_options(supervised)
     assert not socket_path.exists()
 
 
+def test_hybrid_is_the_first_that_is_here_and_says_why(start, tmp_path):
+    program = tmp_path / "vllm"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
+    program.chmod(0o755)
+    models = {"CY_LLM_MODEL_REGISTRY": json.dumps({"smol": {"engine": "hybrid", "model_path": "models/smol"}})}
+    process = start("serve", "--listen", "127.0.0.1:0", env=models | {"PATH": f"{tmp_path}:/usr/bin:/bin"}, expect=("gateway",))
+    process.wait_log("engine hybrid is vllm here: there is a program vllm")
+    assert ask(client(process.address("gateway")), "one two").choices[0].message.content == "one two"
+    process = start("serve", "--listen", "127.0.0.1:0", env=models | {"PATH": "/usr/bin:/bin"}, expect=("gateway",))
+    process.wait_log("engine hybrid is llama_cpp here: neither vllm nor trtllm-serve is here")
+
+
 def test_waiting_for_a_server_that_starts_slowly(supervised):
     _, url = supervised(env={"FAKE_VLLM_START_S": "1"})
     with ThreadPoolExecutor(8) as pool:

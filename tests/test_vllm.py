@@ -27,11 +27,37 @@ def figures(**values):
     print("vllm:", json.dumps(values))
 
 
+def count(metrics: str, name: str) -> float:
+    return sum(float(line.split()[-1]) for line in metrics.splitlines() if line.startswith(name + "{"))
+
+
+ADAPTER = """
+import json, sys
+import torch
+from safetensors.torch import save_file
+
+base, out = json.load(open(sys.argv[1] + "/config.json")), sys.argv[2]
+hidden, heads = base["hidden_size"], base["num_attention_heads"]
+sizes = {"q_proj": hidden, "v_proj": hidden // heads * base["num_key_value_heads"]}
+torch.manual_seed(1)
+parts = {}
+for layer in range(base["num_hidden_layers"]):
+    for name, size in sizes.items():
+        at = f"base_model.model.model.layers.{layer}.self_attn.{name}."
+        parts[at + "lora_A.weight"] = torch.randn(8, hidden) * 0.05
+        parts[at + "lora_B.weight"] = torch.randn(size, 8) * 0.05
+save_file(parts, out + "/adapter_model.safetensors")
+json.dump({"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": list(sizes), "bias": "none", "task_type": "CAUSAL_LM",
+           "base_model_name_or_path": sys.argv[1]}, open(out + "/adapter_config.json", "w"))
+"""
+
+
 class Served:
-    def __init__(self):
+    def __init__(self, adapter: Path):
+        subprocess.run([Path(VLLM).parent / "python", "-c", ADAPTER, MODEL, adapter], check=True)
         entry = {"model_path": MODEL, "engine": "cuda-vllm", "command": VLLM, "max_model_len": 2048, "max_num_seqs": 16,
-                 "enforce_eager": True, "tool_call_parser": "hermes", "stop_grace": 10,
-                 "args": ["--scheduling-policy", "priority", "--max-num-queued-reqs", "64"],
+                 "enforce_eager": True, "tool_call_parser": "hermes", "stop_grace": 10, "adapter_path": str(adapter),
+                 "args": ["--scheduling-policy", "priority", "--max-num-queued-reqs", "20", "--max-lora-rank", "8"],
                  "env": {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}}  # fmt: skip
         self.process = Process("serve", "--listen", "127.0.0.1:0", "--preload", env={"CY_LLM_MODEL_REGISTRY": json.dumps({"smol": entry})},
                                expect=("gateway",))  # fmt: skip
@@ -73,8 +99,8 @@ def alive(pid: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def served():
-    served = Served()
+def served(tmp_path_factory):
+    served = Served(tmp_path_factory.mktemp("adapter"))
     yield served
     served.process.kill()
 
@@ -156,11 +182,40 @@ def test_refusals(served):
     assert http.get(served.url + "/ready").status_code == 200
 
 
+def test_an_adapter(served):
+    direct = served.direct()
+    (adapter,) = [m for m in direct.get("/v1/models").json()["data"] if m["parent"]]
+    assert (adapter["id"], adapter["parent"]) == ("adapter", "smol")
+
+    def said(**more) -> httpx.Response:
+        body = {"modelId": "smol", "prompt": "Tell me about Paris.", "generation": {"maxNewTokens": 12, "temperature": 0}}
+        return http.post(served.url + "/api/v1/inference", json=body | more, timeout=START)
+
+    base, other = said(), said(adapter="adapter")
+    assert base.status_code == other.status_code == 200, other.text
+    texts = [answer.json()["choices"][0]["text"] for answer in (base, other)]
+    assert texts[0] != texts[1], "weights at random, and the same words"
+    assert said(adapter="no-such").status_code == 404
+
+
+def test_who_comes_too_much_at_once_waits(served):
+    direct = served.direct()
+
+    def one(i: int) -> int:
+        return ask(served.api(), f"Tell me about the number {i}.", max_tokens=16, temperature=0, extra_body={"ignore_eos": True}).usage.completion_tokens
+
+    with ThreadPoolExecutor(48) as pool:
+        assert list(pool.map(one, range(48))) == [16] * 48
+    refused = count(direct.get("/metrics").text, "vllm:admission_rejections_total")
+    figures(refused_by_vllm=refused)
+    assert refused > 0
+
+
 def test_a_client_that_goes_away(served):
     direct = served.direct()
 
     def running() -> float:
-        return sum(float(line.split()[-1]) for line in direct.get("/metrics").text.splitlines() if line.startswith("vllm:num_requests_running{"))
+        return count(direct.get("/metrics").text, "vllm:num_requests_running")
 
     stream = ask(served.api(), "Write a long story.", stream=True, max_tokens=1500)
     next(iter(stream))
@@ -181,7 +236,7 @@ def test_many_at_once(served):
     figures(tokens_per_second_at_16=round(32 * 32 / (time.monotonic() - begun), 1))
 
 
-@pytest.mark.parametrize("name", ["EngineCore", "vllm serve"])
+@pytest.mark.parametrize("name", ["EngineCore", "Worker", "vllm serve"])
 def test_killed_and_started_again(served, name):
     stream = ask(served.api(), "Write a long story.", stream=True, max_tokens=1500, stop=["never said"])  # which nobody goes on with
     next(iter(stream))
@@ -250,7 +305,7 @@ class Alone:
         return '"smol"' in self.get("/v1/models")
 
     def count(self, name: str) -> float:
-        return sum(float(line.split()[-1]) for line in self.get("/metrics").splitlines() if line.startswith(name + "{"))
+        return count(self.get("/metrics"), name)
 
     def running(self) -> bool:
         return self.count("vllm:num_requests_running") > 0
