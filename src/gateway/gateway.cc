@@ -248,7 +248,7 @@ struct Gateway::Impl {
     Result<dialect::Call> call =
         route.parse(request.body, {.max_choices = options.max_choices, .max_inputs = options.max_inputs});
     if (!call) return call;
-    ResolveModel(options, *service, *call);
+    ResolveModel(options, names, *call);
     LimitTokens(options, *call);
     return call;
   }
@@ -281,6 +281,7 @@ struct Gateway::Impl {
   }
 
   const std::shared_ptr<InferenceService> service;
+  mutable ModelNames names{*service};
   IoPool admin_pool{1, "admin"};
   mutable Mutex mutex;
   std::shared_ptr<const Policy> current CY_GUARDED_BY(mutex);

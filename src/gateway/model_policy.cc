@@ -1,18 +1,48 @@
 #include "gateway/model_policy.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace cyllm {
 
-void ResolveModel(const GatewayOptions& options, const InferenceService& service, dialect::Call& call) {
-  if (options.model_aliases.empty() && !options.model_fallback) return;
+std::optional<ModelNames::Name> ModelNames::Find(const Snapshot& snapshot, const std::string& name) {
+  if (snapshot.Find(name)) return Name{name, {}};
+  for (const ModelInfo& model : snapshot.models)
+    if (std::ranges::binary_search(model.adapters, name))
+      return Name{model.alias_of.empty() ? model.id : model.alias_of, name};
+  for (size_t colon = name.find(':'); colon != std::string::npos; colon = name.find(':', colon + 1)) {
+    const ModelInfo* model = snapshot.Find(name.substr(0, colon));
+    if (model && std::ranges::binary_search(model->adapters, name.substr(colon + 1)))
+      return Name{model->id, name.substr(colon + 1)};
+  }
+  return std::nullopt;
+}
+
+std::optional<ModelNames::Name> ModelNames::Find(const std::string& name) {
+  std::shared_ptr<const Snapshot> known;
+  {
+    MutexLock lock(mutex_);
+    known = known_;
+  }
+  if (known->Find(name)) return Name{name, {}};
+  known = std::make_shared<const Snapshot>(service_.Describe());
+  {
+    MutexLock lock(mutex_);
+    known_ = known;
+  }
+  return known->models.empty() ? Name{name, {}} : Find(*known, name);
+}
+
+void ResolveModel(const GatewayOptions& options, ModelNames& names, dialect::Call& call) {
   for (Request& request : call.requests) {
-    std::string& model = request.facts.model;
-    if (const auto alias = options.model_aliases.find(model); alias != options.model_aliases.end())
-      model = alias->second;
-    if (!options.model_fallback) continue;
-    const Snapshot snapshot = service.Describe();
-    if (!snapshot.models.empty() && !snapshot.Find(model)) model = "default";
+    RequestFacts& facts = request.facts;
+    if (const auto alias = options.model_aliases.find(facts.model); alias != options.model_aliases.end())
+      facts.model = alias->second;
+    const std::optional<ModelNames::Name> found = names.Find(facts.model);
+    if (!found && options.model_fallback) facts.model = "default";
+    if (!found || found->adapter.empty() || !facts.adapter.empty()) continue;
+    facts.model = found->model;
+    facts.adapter = found->adapter;
   }
 }
 
@@ -28,16 +58,22 @@ void LimitTokens(const GatewayOptions& options, dialect::Call& call) {
 }
 
 Snapshot WithAliases(const GatewayOptions& options, Snapshot snapshot) {
-  for (const auto& [name, id] : options.model_aliases) {
-    const ModelInfo* model = snapshot.Find(id);
-    if (!model || snapshot.Find(name)) continue;
-    ModelInfo alias = *model;
-    alias.id = name;
-    alias.alias_of = id;
-    const auto at = std::lower_bound(snapshot.models.begin(), snapshot.models.end(), name,
-                                     [](const ModelInfo& m, const std::string& n) { return m.id < n; });
-    snapshot.models.insert(at, std::move(alias));
+  const auto add = [&](const std::string& name, ModelInfo model) {
+    if (snapshot.Find(name)) return;
+    model.alias_of = std::exchange(model.id, name);
+    const auto at = std::ranges::lower_bound(snapshot.models, name, {}, &ModelInfo::id);
+    snapshot.models.insert(at, std::move(model));
+  };
+  for (const ModelInfo& model : std::vector(snapshot.models)) {
+    if (!model.alias_of.empty()) continue;
+    for (const std::string& adapter : model.adapters) {
+      ModelInfo info = model;
+      info.adapter = adapter;
+      add(adapter, std::move(info));
+    }
   }
+  for (const auto& [name, id] : options.model_aliases)
+    if (const ModelInfo* model = snapshot.Find(id)) add(name, *model);
   return snapshot;
 }
 

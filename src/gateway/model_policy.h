@@ -1,18 +1,45 @@
 // What the gateway's options make of the model and the limits that a call asks for.
 #pragma once
 
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/mutex.h"
 #include "gateway/dialects/common/dialect.h"
 #include "gateway/gateway.h"
 
 namespace cyllm {
 
-// Aliases; then, with fallback, `default` for what `service` does not have.
-void ResolveModel(const GatewayOptions& options, const InferenceService& service, dialect::Call& call);
+// What a service calls its models and their adapters. Thread-safe; asks the service only for names that were
+// not there when it last did.
+class ModelNames {
+ public:
+  // `service` outlives this.
+  explicit ModelNames(const InferenceService& service) : service_(service) {}
+
+  struct Name {
+    std::string model, adapter;
+  };
+  // The model `name`; else the adapter `name` of the first model that has one, or `model:adapter`. nullopt:
+  // there are models, and none is called so.
+  std::optional<Name> Find(const std::string& name);
+
+ private:
+  static std::optional<Name> Find(const Snapshot& snapshot, const std::string& name);
+
+  const InferenceService& service_;
+  Mutex mutex_;
+  std::shared_ptr<const Snapshot> known_ CY_GUARDED_BY(mutex_) = std::make_shared<const Snapshot>();
+};
+
+// Aliases; adapters that are asked for as models; then, with fallback, `default` for what there is not.
+void ResolveModel(const GatewayOptions& options, ModelNames& names, dialect::Call& call);
 
 // Default and cap of max_tokens.
 void LimitTokens(const GatewayOptions& options, dialect::Call& call);
 
-// The snapshot with the aliases as models of their own.
+// The snapshot with adapters and aliases as models of their own.
 Snapshot WithAliases(const GatewayOptions& options, Snapshot snapshot);
 
 }  // namespace cyllm

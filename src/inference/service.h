@@ -65,6 +65,7 @@ struct ModelInfo {
   std::string alias_of;               // not empty: another name of that id (`default`)
   std::vector<std::string> adapters;  // names of its LoRA adapters, as far as they are known; sorted
   uint64_t memory_bytes = 0;          // that it takes where it is loaded; 0: not known
+  std::string adapter = {};           // not empty: one of alias_of's, listed as a model; not on the wire
   bool operator==(const ModelInfo&) const = default;
 };
 

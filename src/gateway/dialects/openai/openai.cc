@@ -13,6 +13,7 @@ std::string ModelJson(const ModelInfo& model) {
   std::string json = fmt::format(R"({{"id":"{}","object":"model","created":{},"owned_by":"cy-llm")",
                                  JsonEscape(model.id), model.created);
   if (!model.alias_of.empty()) json += fmt::format(R"(,"root":"{}")", JsonEscape(model.alias_of));
+  if (!model.adapter.empty()) json += fmt::format(R"(,"parent":"{}")", JsonEscape(model.alias_of));
   if (model.max_model_len > 0) json += fmt::format(R"(,"max_model_len":{})", model.max_model_len);
   return json + "}";
 }
