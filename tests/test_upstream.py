@@ -321,9 +321,9 @@ def test_the_bytes_of_a_chunk_are_the_servers(vllm, router):
     with server.http.stream("POST", "/v1/chat/completions", json=body) as direct:
         theirs = events(direct)
     assert got[-1] == theirs[-1] == "[DONE]" and "token_ids" not in "".join(got)
-    assert '"new_of_choice":"\\u00fc"' in got[2] and got[2].endswith('"new_of_chunk":{"at": [1.5, "}"]}}')
+    assert '"new_of_choice": "\\u00fc"' in got[2] and got[2].endswith('"new_of_chunk": {"at": [1.5, "}"]}}')
     assert '"new_of_chunk": {"at": [1.5, "}"]}' in theirs[1]
-    assert '"delta":{"content": "one", "new_of_delta": 3}' in got[1]
+    assert '"delta": {"content": "one", "new_of_delta": 3}' in got[1]
 
 
 def test_own_chunks_before_another_takes_over_and_none_after(vllm, router):

@@ -270,7 +270,7 @@ Status StreamAnswer::OnData(std::string_view data, TimePoint now, Batch& out, st
 }
 
 void StreamAnswer::Keep(std::string_view data, const Reader& reader, size_t begin, Batch& out) {
-  if (data.find_first_of("\r\n") != data.npos) return;  // a frame is one line
+  if (data.find('\n') != data.npos || data.find('\r') != data.npos) return;  // a frame is one line
   if (reader.whole_usage && choices_.size() == 1) usage_chunk_ = UsageMembers(data, reader.count > 0);
   if (reader.count != 1) return;
   Choice& choice = *reader.last;

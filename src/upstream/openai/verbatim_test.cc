@@ -10,7 +10,7 @@ TEST(Verbatim, ADeltaKeepsAllButWhatIsOurs) {
       DeltaMembers(
           R"({"id":"a","choices": [ {"index":0, "delta":{"content":"\"}],x","new":[1.0,{"a":"]"}]},"logprobs":null,"finish_reason":null,"token_ids":[7],"more":1e2} ],"created":1,"object":"o","model":"m","usage":null,"prompt_token_ids":[1],"system_fingerprint":"f"})",
           {.token_ids = true}, false),
-      R"("choices":[{"index":0,"delta":{"content":"\"}],x","new":[1.0,{"a":"]"}]},"logprobs":null,"finish_reason":null,"more":1e2}],"system_fingerprint":"f")");
+      R"("choices": [{"index":0,"delta":{"content":"\"}],x","new":[1.0,{"a":"]"}]},"logprobs":null,"finish_reason":null,"more":1e2}],"system_fingerprint":"f")");
 }
 
 TEST(Verbatim, WhatOnlyWeAskedForIsHidden) {
