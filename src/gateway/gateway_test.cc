@@ -517,8 +517,11 @@ TEST_F(GatewayTest, ConnectionsOfAnAddressAreBounded) {
     EXPECT_THAT(client->Response(), StartsWith("HTTP/1.1 200"));
   }
   Client three(gateway_->address());
-  three.Send(Get("/health"));
-  EXPECT_EQ(three.Rest(), "");
+  three.Send(Post("/v1/chat/completions", std::string(1 << 20, 'x')));  // the answer is read all the same
+  const std::string refused = three.Rest();
+  EXPECT_THAT(refused, StartsWith("HTTP/1.1 503"));
+  EXPECT_THAT(refused, HasSubstr("Retry-After: 1\r\n"));
+  EXPECT_EQ(BodyOf(refused).at("error").at("code"), "too_many_connections");
   two.Send(Get("/health", "Connection: close\r\n"));
   EXPECT_THAT(two.Rest(), StartsWith("HTTP/1.1 200"));
 }

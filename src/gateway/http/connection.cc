@@ -69,7 +69,7 @@ Connection::Connection(ByteStream::Socket socket, ByteStream::TlsContext tls, Ex
       draining_(draining),
       watch_ended_(std::move(home)) {}
 
-Task<> Connection::Run() {
+Task<bool> Connection::Begin() {
   ByteStream::Error ec;
   stream_.socket().set_option(asio::ip::tcp::no_delay(true), ec);
   stream_.socket().non_blocking(true, ec);
@@ -77,7 +77,30 @@ Task<> Connection::Run() {
     const Limit limit(*this, options_->header_timeout);
     ec = co_await stream_.Handshake();
   }
-  for (bool first = true; !ec; first = false) {
+  co_return !ec;
+}
+
+Task<> Connection::End() {
+  if (!gone_) {
+    const Limit limit(*this, kLinger);
+    co_await stream_.ShutdownSend();
+  }
+  stream_.Close();
+  timer_.cancel();
+}
+
+Task<> Connection::TurnAway() {
+  const bool begun = co_await Begin();
+  if (begun && co_await WaitForBytes(kLinger)) {
+    request_.id = MakeId();
+    co_await Refuse(503, "Too many connections from this address.", "too_many_connections");
+  }
+  co_await End();
+}
+
+Task<> Connection::Run() {
+  const bool begun = co_await Begin();
+  for (bool first = true; begun; first = false) {
     if (co_await ReadRequest(first) != Read::kRequest) break;
     answered_ = streaming_ = false;
     co_await handler_(*this);
@@ -88,12 +111,7 @@ Task<> Connection::Run() {
     if (streaming_) gone_ = true;  // a stream that was not finished must not look finished
     if (gone_ || !keep_alive_) break;
   }
-  if (!gone_) {
-    const Limit limit(*this, kLinger);
-    co_await stream_.ShutdownSend();
-  }
-  stream_.Close();
-  timer_.cancel();
+  co_await End();
 }
 
 void Connection::Abort() {

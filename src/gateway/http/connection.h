@@ -22,6 +22,8 @@ class Connection final : public HttpExchange {
              const std::atomic<bool>& draining);
 
   Task<> Run();
+  // Instead of Run: has no room; answers what comes first with 503. Takes 4 s at most.
+  Task<> TurnAway();
   void Abort();        // ends it now; on home
   void CloseIfIdle();  // ends it when it waits for a request; on home
   Executor home() const override { return home_; }
@@ -37,6 +39,9 @@ class Connection final : public HttpExchange {
 
  private:
   enum class Read { kRequest, kClosed, kAnswered };
+
+  Task<bool> Begin();
+  Task<> End();
 
   Task<Read> ReadRequest(bool first);
   Task<bool> WaitForBytes(std::chrono::milliseconds limit);

@@ -4,6 +4,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <map>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "async/scope.h"
 #include "base/log.h"
@@ -17,6 +18,9 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 
 namespace {
+
+constexpr size_t kTurnedAway =
+    64;  // connections that are told that there is no room; more are closed at once
 
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
 
@@ -84,13 +88,24 @@ struct HttpServer::Impl {
       const asio::ip::address peer = socket.remote_endpoint(ec).address();
       const auto [now, context] = Options();
       std::shared_ptr<Connection> connection;
+      bool full = false;
       {
         MutexLock lock(mutex);
-        size_t& of_peer = per_address[peer];
-        if (now->max_connections_per_address > 0 && of_peer >= now->max_connections_per_address) continue;
-        ++of_peer;
+        const auto of_peer = per_address.find(peer);
+        full = now->max_connections_per_address > 0 && of_peer != per_address.end() &&
+               of_peer->second >= now->max_connections_per_address;
+        if (full && turned_away.size() >= kTurnedAway) continue;
         connection = std::make_shared<Connection>(std::move(socket), context, home, now, handler, draining);
-        connections.emplace(connection, peer);
+        if (full) {
+          turned_away.insert(connection);
+        } else {
+          ++per_address[peer];
+          connections.emplace(connection, peer);
+        }
+      }
+      if (full) {
+        if (!scope.Spawn(home, TurnAway(connection))) ForgetTurnedAway(connection);
+        continue;
       }
       ++count;
       if (open) open->Increment();
@@ -107,6 +122,16 @@ struct HttpServer::Impl {
   Task<> Serve(std::shared_ptr<Connection> connection) {
     co_await connection->Run();
     Forget(connection);
+  }
+
+  Task<> TurnAway(std::shared_ptr<Connection> connection) {
+    co_await connection->TurnAway();
+    ForgetTurnedAway(connection);
+  }
+
+  void ForgetTurnedAway(const std::shared_ptr<Connection>& connection) {
+    MutexLock lock(mutex);
+    turned_away.erase(connection);
   }
 
   void Forget(const std::shared_ptr<Connection>& connection) {
@@ -128,9 +153,11 @@ struct HttpServer::Impl {
 
   void ForEach(void (Connection::*f)()) {
     MutexLock lock(mutex);
-    for (const auto& [connection, peer] : connections) {
+    const auto call = [&](const std::shared_ptr<Connection>& connection) {
       Post(connection->home(), [connection, f] { (connection.get()->*f)(); });
-    }
+    };
+    for (const auto& [connection, peer] : connections) call(connection);
+    for (const auto& connection : turned_away) call(connection);
   }
 
   Mutex mutex;
@@ -146,6 +173,7 @@ struct HttpServer::Impl {
   prometheus::Gauge* const open;
   CondVar empty;
   std::unordered_map<std::shared_ptr<Connection>, asio::ip::address> connections CY_GUARDED_BY(mutex);
+  std::unordered_set<std::shared_ptr<Connection>> turned_away CY_GUARDED_BY(mutex);
   std::map<asio::ip::address, size_t> per_address CY_GUARDED_BY(mutex);
   Scope scope;
 };

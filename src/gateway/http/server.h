@@ -21,7 +21,7 @@ struct HttpServerOptions {
   size_t max_target_bytes = 16u << 10;
   size_t max_body_bytes = 16u << 20;
   size_t max_connections = 10'000;                   // more wait in the listen backlog
-  size_t max_connections_per_address = 0;            // more are closed at once; 0: no limit
+  size_t max_connections_per_address = 0;            // more are told so (503) and closed; 0: no limit
   std::chrono::milliseconds header_timeout{10'000};  // from the first byte of a request (or connect)
   std::chrono::milliseconds body_timeout{60'000};
   std::chrono::milliseconds idle_timeout{180'000};  // between requests

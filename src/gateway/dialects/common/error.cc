@@ -69,7 +69,8 @@ ApiError FromHttp(int http, std::string_view message, std::string_view code) {
                              : "invalid_request_error";
   error.code = code;
   error.message = message;
-  error.should_retry = http == 408 || http == 429;
+  error.should_retry = http == 408 || http == 429 || http == 503;
+  if (http == 503) error.retry_after_s = 1;
   return error;
 }
 
