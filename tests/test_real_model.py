@@ -195,6 +195,7 @@ def test_too_long_is_a_400_before_the_stream(api):
             ask(api, "word " * 20_000, stream=stream)
         assert error.value.code == "context_length_exceeded"
         assert "maximum context length is " in error.value.message and "exceeds the available context size" in error.value.message
+        assert error.value.body["n_prompt_tokens"] > error.value.body["n_ctx"] > 0
 
 
 def test_clients_that_leave_free_the_engine(real, api):

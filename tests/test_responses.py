@@ -72,6 +72,22 @@ def test_what_codex_sends_is_accepted(url):
     assert {"input_tokens", "output_tokens", "total_tokens"} <= set(last["response"]["usage"])
 
 
+def test_logprobs(api):
+    ask = {"model": "default", "input": "a b", "include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    part = api.responses.create(**ask).output[0].content[0]
+    assert "".join(t.token for t in part.logprobs) == part.text and all(len(t.top_logprobs) <= 2 for t in part.logprobs)
+    with api.responses.stream(**ask) as stream:
+        events = list(stream)
+        streamed = stream.get_final_response().output[0].content[0]
+    deltas = [e for e in events if e.type == "response.output_text.delta"]
+    assert ["".join(t.token for t in e.logprobs) for e in deltas] == [e.delta for e in deltas]
+    assert streamed.logprobs == part.logprobs and part.logprobs[0].bytes == list(part.logprobs[0].token.encode())
+    assert api.responses.create(model="default", input="a").output[0].content[0].logprobs == []
+    with pytest.raises(openai.BadRequestError) as error:
+        api.responses.create(model="default", input="a", top_logprobs=21)
+    assert error.value.param == "top_logprobs"
+
+
 def test_errors(api):
     with pytest.raises(openai.BadRequestError) as error:
         api.responses.create(model="default", input="a", previous_response_id="resp_1")

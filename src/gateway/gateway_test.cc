@@ -288,6 +288,15 @@ TEST_F(GatewayTest, TokensGuardInferenceAndModels) {
   EXPECT_THAT(Ask(Get("/v1/models", "X-Api-Key: secret\r\n")), StartsWith("HTTP/1.1 200"));
 }
 
+TEST_F(GatewayTest, TokensComeWithTheContextsLength) {
+  Start({Answer(), Answer()});
+  const auto ask = [&](const char* model) {
+    return BodyOf(Ask(Post("/tokenize", std::string(R"({"prompt":"a","model":")") + model + R"("})")));
+  };
+  EXPECT_EQ(ask("org/m").at("max_model_len"), 512);
+  EXPECT_FALSE(ask("m").as_object().contains("max_model_len"));
+}
+
 TEST_F(GatewayTest, Models) {
   Start({});
   const json::value list = BodyOf(Ask(Get("/v1/models")));

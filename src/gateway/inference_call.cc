@@ -38,6 +38,13 @@ Task<CallOutcome> InferenceCall::Run(dialect::Call call, Context context) {
   if (options_.request_timeout.count() > 0) deadline_ = After(start_, options_.request_timeout);
   context.deadline = deadline_;
 
+  if (const RequestFacts& facts = call.requests.front().facts; facts.kind == Kind::kTokenize) {
+    info.context_length = [this, model = facts.model]() -> uint32_t {
+      const Snapshot snapshot = service_.Describe();
+      const ModelInfo* found = snapshot.Find(model);
+      return found ? found->max_model_len : 0;
+    };
+  }
   std::vector<EventStream> streams;
   for (Request& request : call.requests) {
     request.facts.response_id = info.id;

@@ -35,6 +35,9 @@ const char* TypeOf(dialect::ApiError& error) {
 
 std::string ErrorObject(dialect::ApiError& error) {
   std::string out = fmt::format(R"({{"type":"{}","message":")", TypeOf(error));
+  if (error.prompt_tokens > 0)  // by these words Claude Code knows that it must compact its history
+    fmt::format_to(std::back_inserter(out), "prompt is too long: {} tokens > {} maximum. ",
+                   error.prompt_tokens, error.context_length);
   AppendJsonEscaped(out, error.message);
   return out + "\"}";
 }

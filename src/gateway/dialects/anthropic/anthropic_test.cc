@@ -157,6 +157,15 @@ TEST(AnthropicTest, Errors) {
   EXPECT_EQ(json::parse(kDialect.error_body(error, "")).at("error").at("type"), "not_found_error");
 }
 
+TEST(AnthropicTest, TheContextIsExceededInAnthropicsWords) {
+  dialect::ApiError error = dialect::FromStatus(InvalidArgument(
+      "The maximum context length is 8 tokens; it has 9", "messages", "context_length_exceeded"));
+  const json::value body = json::parse(kDialect.error_body(error, ""));
+  EXPECT_THAT(std::string(body.at("error").at("message").as_string()),
+              testing::StartsWith("prompt is too long: 9 tokens > 8 maximum. The maximum"));
+  EXPECT_EQ(body.at("error").at("type"), "invalid_request_error");
+}
+
 TEST(AnthropicTest, CountTokens) {
   const auto call = ParseCountTokens(std::string("{") + kHi + "}", {});
   ASSERT_TRUE(call) << call.error().message;

@@ -26,6 +26,8 @@ struct ResponseInfo {
   std::string id;        // Call::id_prefix and a random part
   int64_t created = 0;   // unix seconds
   std::string trace_id;  // a UUID
+  // Tokens that the model can hold, once it has answered; 0: not known. Empty but for Kind::kTokenize.
+  std::function<uint32_t()> context_length = {};
 };
 
 // What an answer adds up to. Choice numbers are those of the call (requests × n).

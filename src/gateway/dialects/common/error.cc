@@ -1,8 +1,46 @@
 #include "gateway/dialects/common/error.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <charconv>
 
 namespace cyllm::dialect {
+
+namespace {
+
+// The number that `text` begins with; 0: none.
+uint64_t NumberAt(std::string_view text) {
+  uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() ? number : 0;
+}
+
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+
+void TellContext(ApiError& error) {
+  const std::string_view text = error.message;
+  size_t at = 0;
+  for (const std::string_view before :
+       {"maximum context length is ", "context size (", "context length (", "at most "}) {
+    at = text.find(before);
+    if (at != text.npos) error.context_length = NumberAt(text.substr(at += before.size()));
+    if (error.context_length > 0) break;
+  }
+  if (error.context_length == 0) return;
+  for (size_t i = 0; i < text.size() && error.prompt_tokens == 0; ++i) {
+    if (i == at || !IsDigit(text[i]) || (i > 0 && IsDigit(text[i - 1]))) continue;
+    if (const uint64_t number = NumberAt(text.substr(i)); number >= error.context_length)
+      error.prompt_tokens = number;
+  }
+  if (!text.ends_with('.')) error.message += '.';
+  if (error.message.find("maximum context length is ") == text.npos)
+    error.message += fmt::format(" The maximum context length is {} tokens.", error.context_length);
+  if (error.message.find("exceeds the available context size") == text.npos)
+    error.message += " The prompt exceeds the available context size.";
+}
+
+}  // namespace
 
 ApiError FromStatus(const Status& status) {
   ApiError e;
@@ -56,6 +94,7 @@ ApiError FromStatus(const Status& status) {
         e.param.clear();
       }
   }
+  if (e.code == "context_length_exceeded") TellContext(e);
   return e;
 }
 

@@ -27,6 +27,8 @@ std::string ErrorBody(const dialect::ApiError& error) {
   AppendStringOrNull(out, error.param);
   out += R"(,"code":)";
   AppendStringOrNull(out, error.code);
+  if (error.prompt_tokens > 0) out += ",\"n_prompt_tokens\":" + std::to_string(error.prompt_tokens);
+  if (error.context_length > 0) out += ",\"n_ctx\":" + std::to_string(error.context_length);
   out += "}}";
   return out;
 }

@@ -15,14 +15,17 @@ namespace {
 
 class TokensWriter final : public dialect::Writer {
  public:
-  explicit TokensWriter(bool text) : Writer(1), text_(text) {}
+  TokensWriter(bool text, dialect::ResponseInfo info) : Writer(1), text_(text), info_(std::move(info)) {}
 
   void End(std::string& out) override {
     if (text_) {
       const std::string text = JsonEscape(value_);
       fmt::format_to(std::back_inserter(out), R"({{"content":"{}","prompt":"{}"}})", text, text);
     } else {
-      fmt::format_to(std::back_inserter(out), R"({{"tokens":[{}],"count":{}}})", value_, count_);
+      fmt::format_to(std::back_inserter(out), R"({{"tokens":[{}],"count":{})", value_, count_);
+      const uint32_t longest = info_.context_length ? info_.context_length() : 0;
+      if (longest > 0) fmt::format_to(std::back_inserter(out), R"(,"max_model_len":{})", longest);
+      out += '}';
     }
   }
 
@@ -39,6 +42,7 @@ class TokensWriter final : public dialect::Writer {
   }
 
   const bool text_;
+  const dialect::ResponseInfo info_;
   std::string value_;
   size_t count_ = 0;
 };
@@ -50,8 +54,8 @@ dialect::Call CallOf(std::string model, Kind kind, RequestFacts facts, PayloadPa
   facts.needs = kCapTokenize;
   call.id_prefix = "tok-";
   call.writer = [text = kind ==
-                        Kind::kDetokenize](const dialect::ResponseInfo&) -> std::unique_ptr<dialect::Writer> {
-    return std::make_unique<TokensWriter>(text);
+                        Kind::kDetokenize](dialect::ResponseInfo info) -> std::unique_ptr<dialect::Writer> {
+    return std::make_unique<TokensWriter>(text, std::move(info));
   };
   call.requests.push_back({std::move(facts), Payload::Of(std::move(parts))});
   return call;

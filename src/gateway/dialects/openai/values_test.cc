@@ -78,6 +78,12 @@ TEST(TokenizeTest, BothSpellings) {
   EXPECT_TRUE(PartsOf(ParseTokenize(R"({"content":"a b"})", {})).no_special_tokens);
   EXPECT_EQ(BodyOf(*vllm, {TextDelta{0, "", {5, 6}, {}, {}}, kDone}),
             (json::value{{"tokens", {5, 6}}, {"count", 2}}));
+  dialect::ResponseInfo info;
+  info.context_length = [] { return 9u; };
+  std::string out;
+  vllm->writer(info)->End(out);
+  EXPECT_EQ(json::parse(out), json::parse(R"({"tokens":[],"count":0,"max_model_len":9})"));
+  EXPECT_EQ(ParseTokenize(R"({"content":"a","with_pieces":true})", {}).error().param, "with_pieces");
   EXPECT_FALSE(
       PartsOf(ParseTokenize(R"({"messages":[{"role":"user","content":"x"}]})", {})).messages_json.empty());
   EXPECT_FALSE(ParseTokenize("{}", {}));

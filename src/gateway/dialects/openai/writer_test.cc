@@ -188,6 +188,36 @@ TEST(ErrorTest, Table) {
   }
 }
 
+TEST(ErrorTest, TheContextIsExceededWithNumbersAndWords) {
+  const std::tuple<const char*, uint64_t, uint64_t> kTable[] = {
+      {"this model's maximum context length is 512 tokens; the prompt has 600 and exceeds the available "
+       "context size",
+       600, 512},
+      {"request (9033 tokens) exceeds the available context size (2048 tokens), try increasing it", 9033,
+       2048},
+      {"The input (40000 tokens) is longer than the model's context length (32768 tokens).", 40'000, 32'768},
+      {"input 0 has 600 tokens; at most 512 can be taken", 600, 512},
+      {"maximum context length is 512 tokens; the prompt has 512.", 512, 512},
+      {"This model's maximum context length is 8192 tokens.", 0, 8192},
+      {"too long, by 99999999999999999999999", 0, 0},
+      {"maximum context length is x", 0, 0},
+  };
+  for (const auto& [message, prompt, context] : kTable) {
+    const ApiError error = dialect::FromStatus(InvalidArgument(message, "", "context_length_exceeded"));
+    EXPECT_EQ(error.prompt_tokens, prompt) << message;
+    EXPECT_EQ(error.context_length, context) << message;
+    const json::object body = json::parse(ErrorBody(error)).at("error").as_object();
+    EXPECT_EQ(body.contains("n_prompt_tokens"), prompt > 0);
+    EXPECT_EQ(body.contains("n_ctx"), context > 0);
+    if (context == 0) continue;
+    EXPECT_EQ(body.at("n_ctx"), context);
+    EXPECT_NE(error.message.find("maximum context length is " + std::to_string(context) + " tokens"),
+              std::string::npos);
+    EXPECT_NE(error.message.find("exceeds the available context size"), std::string::npos);
+  }
+  EXPECT_EQ(dialect::FromStatus(InvalidArgument("maximum context length is 5 of 6")).context_length, 0u);
+}
+
 TEST(ChunkWriterTest, AServersOwnChunkGoesOnAsItCame) {
   EXPECT_TRUE(ParseChat(R"({"stream":true,"messages":[{"role":"user","content":"a"}]})", {})
                   ->requests.front()

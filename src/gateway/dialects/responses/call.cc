@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <limits>
 
 #include "gateway/dialects/common/messages.h"
@@ -69,6 +70,19 @@ void ReadReasoning(Fields& fields, PayloadParts& parts) {
   if (!inner.ok()) fields.Fail(inner.status());
 }
 
+// Asked for by either; what else `include` names has no effect.
+void ReadLogprobs(Fields& fields, Shape& shape, RequestFacts& facts, Sampling& sampling) {
+  const auto top = fields.Integer("top_logprobs", 0, 20);
+  shape.logprobs = top.value_or(0) > 0;
+  if (const json::array* include = fields.Array("include"))
+    shape.logprobs |=
+        std::ranges::find(*include, json::value("message.output_text.logprobs")) != include->end();
+  if (!shape.logprobs) return;
+  sampling.logprobs = true;
+  sampling.top_logprobs = static_cast<uint32_t>(top.value_or(0));
+  facts.needs |= kCapLogprobs;
+}
+
 // The request's parameters as every response repeats them, from a comma on.
 std::string Echo(const Fields& fields, const RequestFacts& facts) {
   std::string out;
@@ -86,6 +100,7 @@ std::string Echo(const Fields& fields, const RequestFacts& facts) {
   add("text", {{"format", {{"type", "text"}}}});
   add("tool_choice", "auto");
   add("tools", json::array());
+  add("top_logprobs", 0);
   add("top_p", 1.0);
   add("truncation", "disabled");
   return out + R"(,"background":false,"previous_response_id":null,"store":false,"user":null)";
@@ -112,6 +127,7 @@ Result<dialect::Call> ParseBody(std::string_view body, bool count_only) {
   ReadTools(fields, facts, parts);
   ReadFormat(fields, facts, parts);
   ReadReasoning(fields, parts);
+  ReadLogprobs(fields, shape, facts, parts.sampling);
   Result<json::array> messages = MessagesOf(fields);
   if (!messages) {
     fields.Fail(messages.error());

@@ -136,6 +136,60 @@ TEST(ResponsesTest, StreamOrder) {
   EXPECT_EQ(events[14].data.at("response").at("usage").at("total_tokens"), 12);
 }
 
+TEST(ResponsesTest, LogprobsWhereAskedFor) {
+  const auto of = [](const char* body) {
+    const auto call = Parse(body, {});
+    EXPECT_TRUE(call) << body;
+    const Sampling& sampling = PartsOf(call).sampling;
+    EXPECT_EQ((FactsOf(call).needs & kCapLogprobs) != 0, sampling.logprobs) << body;
+    return std::pair(sampling.logprobs, sampling.top_logprobs);
+  };
+  EXPECT_EQ(of(R"({"input":"q"})"), std::pair(false, 0u));
+  EXPECT_EQ(of(R"({"input":"q","include":["reasoning.encrypted_content",1],"top_logprobs":0})"),
+            std::pair(false, 0u));
+  EXPECT_EQ(of(R"({"input":"q","include":["message.output_text.logprobs"]})"), std::pair(true, 0u));
+  EXPECT_EQ(of(R"({"input":"q","top_logprobs":3})"), std::pair(true, 3u));
+  EXPECT_EQ(Parse(R"({"input":"q","top_logprobs":21})", {}).error().param, "top_logprobs");
+  EXPECT_EQ(Parse(R"({"input":"q","include":"x"})", {}).error().param, "include");
+}
+
+TEST(ResponsesTest, LogprobsInBodyAndEvents) {
+  const TokenLogprob h{1, "H", -0.5, {{1, "H", -0.5, {}}, {2, "h", -1, {}}}}, half{3, "\xc3", -1, {}},
+      rest{4, "\xa9", -2, {}}, end{5, "", -3, {}};
+  const Batch events = {Accepted{},
+                        TextDelta{0, "H", {1}, {h}, {}},
+                        TextDelta{0, "", {3}, {half}, {}},
+                        TextDelta{0, "\u00e9", {4}, {rest}, {}},
+                        TextDelta{0, "", {5}, {end}, {}},
+                        kDone};
+  const auto stream =
+      SseEvents(Answered(*Parse(R"({"input":"q","top_logprobs":2,"stream":true})", {}), events));
+  ASSERT_EQ(stream.size(), 10u);
+  const json::value first = json::parse(R"([{"token":"H","logprob":-0.5,"bytes":[72],"top_logprobs":[
+      {"token":"H","logprob":-0.5,"bytes":[72]},{"token":"h","logprob":-1,"bytes":[104]}]}])");
+  EXPECT_EQ(stream[4].data.at("logprobs"), first);
+  EXPECT_EQ(stream[5].data.at("logprobs").as_array().size(),
+            2u);  // a token that showed nothing goes with the next
+  const json::value all = stream[6].data.at("logprobs");
+  ASSERT_EQ(all.as_array().size(), 4u);
+  EXPECT_EQ(all.at(2).at("bytes"), json::parse("[169]"));
+  EXPECT_EQ(stream[7].data.at("part").at("logprobs"), all);
+  const json::value& response = stream[9].data.at("response");
+  EXPECT_EQ(response.at("output").at(0).at("content").at(0).at("logprobs"), all);
+  EXPECT_EQ(response.at("top_logprobs"), 2);
+  EXPECT_EQ(BodyOf(*Parse(R"({"input":"q","top_logprobs":2})", {}), events).at("output"),
+            response.at("output"));
+  // An engine that gives them unasked.
+  EXPECT_TRUE(BodyOf(*Parse(R"({"input":"q"})", {}), events)
+                  .at("output")
+                  .at(0)
+                  .at("content")
+                  .at(0)
+                  .at("logprobs")
+                  .as_array()
+                  .empty());
+}
+
 TEST(ResponsesTest, FailureMidStream) {
   const auto call = Parse(R"({"input":"q","stream":true})", {});
   const auto events = SseEvents(Answered(*call, {TextDelta{0, "H", {}, {}, {}}}, Unavailable("gone")));

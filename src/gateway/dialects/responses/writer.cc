@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/utf8.h"
+#include "gateway/dialects/openai/logprobs.h"
 
 namespace cyllm::responses {
 
@@ -15,8 +16,17 @@ std::string Quoted(std::string_view text) {
   return out;
 }
 
-std::string TextPart(std::string_view text) {
-  return R"({"type":"output_text","annotations":[],"logprobs":[],"text":)" + Quoted(text) + '}';
+// From a comma on.
+std::string LogprobsField(std::string_view logprobs) { return fmt::format(R"(,"logprobs":[{}])", logprobs); }
+
+std::string TextPart(std::string_view text, std::string_view logprobs) {
+  return R"({"type":"output_text","annotations":[])" + LogprobsField(logprobs) + R"(,"text":)" +
+         Quoted(text) + '}';
+}
+
+void AppendListed(std::string_view elements, std::string& to) {
+  if (!to.empty() && !elements.empty()) to += ',';
+  to += elements;
 }
 
 }  // namespace
@@ -71,7 +81,7 @@ std::string ResponseWriter::ItemJson(const Item& item, bool done) const {
                          done ? R"({"type":"reasoning_text","text":)" + Quoted(item.text) + '}' : "");
     default:
       return fmt::format(R"({{"id":"{}","type":"message","status":"{}","role":"assistant","content":[{}]}})",
-                         item.id, status, done ? TextPart(item.text) : "");
+                         item.id, status, done ? TextPart(item.text, item.logprobs) : "");
   }
 }
 
@@ -94,11 +104,13 @@ ResponseWriter::Item& ResponseWriter::Open(Kind kind, const ToolCallDelta* call,
                fmt::format("{}_{}_{}", prefix, info_.id.substr(info_.id.find('_') + 1), done_.size()),
                call ? call->id : "",
                call ? call->name : "",
+               "",
                ""};
   Emit("response.output_item.added",
        fmt::format(R"("output_index":{},"item":{})", done_.size(), ItemJson(*open_, false)), out);
   if (kind == Kind::kMessage)
-    Emit("response.content_part.added", Place(*open_) + R"(,"content_index":0,"part":)" + TextPart(""), out);
+    Emit("response.content_part.added", Place(*open_) + R"(,"content_index":0,"part":)" + TextPart("", ""),
+         out);
   return *open_;
 }
 
@@ -107,9 +119,12 @@ void ResponseWriter::Close(std::string& out) {
   const std::string place = Place(*open_), text = stream_ ? Quoted(open_->text) : "";
   switch (open_->kind) {
     case Kind::kMessage:
-      Emit("response.output_text.done", place + R"(,"content_index":0,"logprobs":[],"text":)" + text, out);
-      Emit("response.content_part.done", place + R"(,"content_index":0,"part":)" + TextPart(open_->text),
-           out);
+      AppendListed(held_, open_->logprobs);
+      held_.clear();
+      Emit("response.output_text.done",
+           place + R"(,"content_index":0)" + LogprobsField(open_->logprobs) + R"(,"text":)" + text, out);
+      Emit("response.content_part.done",
+           place + R"(,"content_index":0,"part":)" + TextPart(open_->text, open_->logprobs), out);
       break;
     case Kind::kCall:
       Emit("response.function_call_arguments.done",
@@ -124,15 +139,28 @@ void ResponseWriter::Close(std::string& out) {
   open_.reset();
 }
 
+void ResponseWriter::PutText(const TextDelta& delta, std::string& out) {
+  if (shape_.logprobs && !delta.logprobs.empty()) {
+    if (!held_.empty()) held_ += ',';
+    openai::AppendChatLogprobs(delta.logprobs, held_);
+  }
+  if (delta.text.empty()) return;
+  Item& item = Open(Kind::kMessage, nullptr, out);
+  item.text += delta.text;
+  if (stream_)
+    Emit("response.output_text.delta",
+         Place(item) + R"(,"content_index":0)" + LogprobsField(held_) + R"(,"delta":)" + Quoted(delta.text),
+         out);
+  AppendListed(held_, item.logprobs);
+  held_.clear();
+}
+
 void ResponseWriter::Put(const Event& event, std::string& out) {
   const auto delta = [&](const char* type, const Item& item, const char* extra, std::string_view text) {
     if (stream_) Emit(type, Place(item) + extra + R"("delta":)" + Quoted(text), out);
   };
   if (const auto* text = std::get_if<TextDelta>(&event)) {
-    if (text->text.empty()) return;
-    Item& item = Open(Kind::kMessage, nullptr, out);
-    item.text += text->text;
-    delta("response.output_text.delta", item, R"(,"content_index":0,"logprobs":[],)", text->text);
+    PutText(*text, out);
   } else if (const auto* thought = std::get_if<ReasoningDelta>(&event)) {
     if (thought->text.empty()) return;
     Item& item = Open(Kind::kReasoning, nullptr, out);

@@ -12,6 +12,7 @@ namespace cyllm::responses {
 struct Shape {
   std::string model;
   std::string echo;  // the request's parameters as JSON fields, from a comma on
+  bool logprobs = false;
 };
 
 // Streamed: the events that lead to each state. Not streamed: the response in its last state only.
@@ -29,12 +30,14 @@ class ResponseWriter final : public dialect::Writer {
     Kind kind;
     uint32_t tool;  // index of the call
     std::string id, call_id, name;
-    std::string text;  // of a call: its arguments
+    std::string text;      // of a call: its arguments
+    std::string logprobs;  // of the text's tokens, comma-separated
   };
 
   void Put(const Event& event, std::string& out) override;
   // The open item, which becomes one of this kind.
   Item& Open(Kind kind, const ToolCallDelta* call, std::string& out);
+  void PutText(const TextDelta& delta, std::string& out);
   void Close(std::string& out);  // the open item, if there is one
   std::string ItemJson(const Item& item, bool done) const;
   std::string ResponseJson(std::string_view status, std::string_view error, bool usage) const;
@@ -47,6 +50,7 @@ class ResponseWriter final : public dialect::Writer {
   const bool stream_;
   uint64_t sequence_ = 0;
   std::optional<Item> open_;
+  std::string held_;               // logprobs of tokens that have shown no text yet
   std::vector<std::string> done_;  // items as JSON
   FinishReason reason_ = FinishReason::kStop;
 };
