@@ -18,6 +18,9 @@
 #include <sanitizer/lsan_interface.h>
 #define CY_LEAKS() (__lsan_do_recoverable_leak_check() != 0)
 #define CY_SANITIZED true
+#elif __has_feature(thread_sanitizer)
+#define CY_LEAKS() false
+#define CY_SANITIZED true
 #endif
 #endif
 #ifndef CY_SANITIZED

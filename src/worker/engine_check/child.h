@@ -14,7 +14,8 @@ namespace cyllm::engine_check {
 Outcome InChild(const std::string& name, std::chrono::milliseconds limit,
                 const std::function<void(const Report&)>& f);
 
-// Built with AddressSanitizer: what is done to memory is told by it, and ends the process with status 1.
+// Built with AddressSanitizer or ThreadSanitizer: what is done to memory is told by it, and ends the process
+// with status 1 or 66.
 extern const bool kSanitized;
 
 }  // namespace cyllm::engine_check

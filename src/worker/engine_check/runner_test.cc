@@ -76,6 +76,9 @@ class BrokenEngineTest : public testing::TestWithParam<Defect> {};
 
 TEST_P(BrokenEngineTest, IsFoundOut) {
   const Defect& defect = GetParam();
+#if __has_feature(thread_sanitizer)
+  if (std::string_view(defect.name) == "leaks memory") GTEST_SKIP() << "its own memory hides the growth";
+#endif
   setenv("CYLLM_DEFECT", defect.name, 1);
   Plan plan = PlanOf(CY_BROKEN_ENGINE);
   plan.only = {defect.check};
@@ -85,9 +88,10 @@ TEST_P(BrokenEngineTest, IsFoundOut) {
   ASSERT_EQ(ran.failed, 1) << "nothing was found";
   EXPECT_EQ(ran.outcomes.back().name, defect.check);
   testing::Matcher<std::string> told = HasSubstr(defect.reason);
-  // AddressSanitizer sees what is done to memory before the check does, and ends the process.
+  // A sanitizer sees what is done to memory before the check does, and ends the process.
   if (kSanitized)
-    told = testing::AnyOf(told, HasSubstr("leaks memory"), HasSubstr("ends the process with status 1"));
+    told = testing::AnyOf(told, HasSubstr("leaks memory"), HasSubstr("ends the process with status 1"),
+                          HasSubstr("ends the process with status 66"));
   EXPECT_THAT(ran.outcomes.back().reasons, testing::Contains(told));
 }
 

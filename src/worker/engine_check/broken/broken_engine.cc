@@ -129,7 +129,7 @@ int32_t Submit(cyllm_engine* engine, const cyllm_request* in, cyllm_error* error
   if (Has("slow submit")) std::this_thread::sleep_for(std::chrono::milliseconds(1100));
   cyllm_request request = sdk::Read(in);
   if (Has("reads past")) request = *in;
-  Of(engine)->kept = request.messages_json;
+  if (Has("keeps pointers")) Of(engine)->kept = request.messages_json;
   cyllm_sampling sampling = sdk::Read(request.sampling);
   if (Has("stops in the output")) sampling.n_stop = 0;
   request.sampling = &sampling;
