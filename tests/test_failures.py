@@ -264,3 +264,23 @@ def test_workers_that_die_and_come_back_under_load(chain, seed):
     assert len(done) > 200 and all(done)
     # Lost may be who had the first token, but not yet the end, when its worker died: a window of microseconds.
     assert len(failed) <= 2, failed
+
+
+def test_a_full_queue_is_told_at_once_and_not_waited_out(worker, coordinator, start):
+    w = worker({"max_running": 1, "itl_ms": 30})
+    c = coordinator(w.address("worker"), args=("--max-waiting", "1"), env={"CY_LLM_LOG_LEVEL": "warn"})
+    url = start("gateway", "--listen", "127.0.0.1:0", "--coordinator", c.address("coordinator"), expect=("gateway",)).address("gateway")
+    wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
+    body = {"model": "default", "messages": user("x"), "max_tokens": 2_000, "stream": True}
+    with http.stream("POST", url + "/v1/chat/completions", json=body) as running:
+        assert running.status_code == 200
+        lines = running.iter_lines()  # which would close the stream when it goes
+        next(lines)
+        with ThreadPoolExecutor(1) as pool:
+            waits = pool.submit(client(url).chat.completions.create, model="default", messages=user("waited"))
+            wait_until(lambda: metric(c.address("coordinator-http"), "coordinator_queue_waiting") == 1, what="one to wait")
+            refused = http.post(url + "/v1/chat/completions", json=body | {"stream": False})
+            assert refused.status_code == 503 and refused.json()["error"]["code"] == "overloaded", refused.text
+            assert float(refused.headers["retry-after"]) >= 1
+            running.close()
+            assert waits.result().choices[0].message.content == "waited"

@@ -20,7 +20,8 @@ namespace {
 struct Coordinators {
   Coordinators(const GatewaySettings& settings, IoPool& pool) {
     const std::vector<std::string> addresses = CanonicalAddresses(settings.coordinators);
-    fleet = Fleet::Make({.max_attempts = static_cast<uint32_t>(addresses.size())});
+    fleet = Fleet::Make(
+        {.max_attempts = static_cast<uint32_t>(addresses.size()), .waits_when_overloaded = false});
     const std::string name = ProcessName("");
     for (const std::string& address : addresses) {
       RemoteOptions options;

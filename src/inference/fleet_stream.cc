@@ -175,7 +175,7 @@ void FleetStream::LeaveBackend(Verdict verdict) {
     backend_->breaker.Ended(verdict, probe_, now);
     backend_->suspect = backend_->breaker.state(now) != Breaker::State::kClosed;
   }
-  fleet_->queue_.Departed(request_.facts.model, now);
+  fleet_->queue_.Departed(request_.facts.model, now, accepted_);
   backend_.reset();
 }
 
@@ -209,7 +209,8 @@ void FleetStream::Ended(Status why) {
     return;
   }
   if (!end_.retryable) return End(end_);
-  if (end_.reason == "overloaded" && backend->inflight + backend->reported > 0) {
+  const bool parks = fleet_->options_.waits_when_overloaded || request_.facts.resume.epoch > 0;
+  if (end_.reason == "overloaded" && parks && backend->inflight + backend->reported > 0) {
     // A normal answer: elsewhere, or when something has ended there.
     backend->full_until =
         (Clock::now() + std::clamp(end_.retry_after, kFullMin, kFullMax)).time_since_epoch().count();

@@ -453,6 +453,39 @@ TEST_F(FleetTest, OverloadedGoesElsewhereOrWaitsUntilSomethingEnds) {
   EXPECT_TRUE(fleet->queue().empty("m"));
 }
 
+TEST_F(FleetTest, InFrontOfFleetsThatQueueOverloadedIsFinal) {
+  fleet = Fleet::Make({.max_attempts = 2, .waits_when_overloaded = false, .return_patience = Millis(0)});
+  const Status full = Unavailable("full", "overloaded", Millis(7'000));
+  auto busy = std::make_shared<FakeService>(
+      std::vector<Script>{{TextAnswer({"first"}), Status::Ok(), true}, {{}, full}});
+  busy->SetSnapshot(Serving("m"));
+  fleet->Add("1", busy);
+  Request request;
+  request.facts.model = "m";
+  request.payload = Payload::Of({});
+  Context context;
+  context.home = pool.At(0);
+  auto held = fleet->Infer(request, context);
+  pool.RunBlocking([](EventSource& s) -> Task<> { co_await s.Next(kNever); }(*held));
+  const Collected got = Run();
+  EXPECT_EQ(got.end.reason, "overloaded");
+  EXPECT_EQ(got.end.retry_after, Millis(7'000));
+  EXPECT_EQ(fleet->queue().waiting(), 0u);
+  EXPECT_EQ(busy->seen().size(), 1u + 1u);  // the one that runs, and the one that was refused
+  request.facts.resume.epoch = 1;
+  auto begun = fleet->Infer(request, context);
+  pool.RunBlocking([](EventSource& s) -> Task<> {
+    const NextResult queued = co_await s.Next(kNever);
+    EXPECT_TRUE(std::holds_alternative<Progress>(queued.events.at(0)));
+  }(*begun));
+  EXPECT_EQ(fleet->queue().waiting("m"), 1u) << "what has begun waits";
+  pool.RunBlocking([](EventStream a, EventStream b) -> Task<> {  // leave, on their home
+    a.reset();
+    b.reset();
+    co_return;
+  }(std::move(held), std::move(begun)));
+}
+
 TEST_F(FleetTest, OverloadedWithNothingRunningIsAnAnswer) {
   fleet->Add("1", Backend({{}, Unavailable("full", "overloaded")}));
   EXPECT_EQ(Run().end.reason, "overloaded");

@@ -240,7 +240,7 @@ void Session::OnSubmit(uint64_t id, const pb::Submit& submit) {
     } else if (!options_.serves) {
       refused = MakeStatus(Code::kUnimplemented, "this process serves no requests on this connection");
     } else if (incoming_.size() >= options_.max_requests) {
-      refused = Unavailable("too many requests on this connection", "overloaded");
+      refused = Unavailable("too many requests on this connection", "overloaded", Millis(1'000));
     } else if (submit.payload_size() > options_.max_payload_bytes) {
       refused = InvalidArgument("the request is too large", {}, "request_too_large");
     } else if (!incoming_.emplace(id, incoming).second) {

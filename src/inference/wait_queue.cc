@@ -64,17 +64,19 @@ void WaitQueue::WakeFirst(Line& line) {
   }
 }
 
-void WaitQueue::Departed(const std::string& model, TimePoint now) {
+void WaitQueue::Departed(const std::string& model, TimePoint now, bool ran) {
   MutexLock lock(mutex_);
   const auto it = lines_.find(model);
   if (it == lines_.end()) return;  // nobody has ever waited
   Line& line = it->second;
+  WakeFirst(line);
+  if (line.tickets.empty()) line.last_end = TimePoint::min();
+  if (!ran || line.tickets.empty()) return;
   if (line.last_end != TimePoint::min()) {
     const double ms = std::chrono::duration<double, std::milli>(now - line.last_end).count();
     line.interval_ms += kNewest * (ms - line.interval_ms);
   }
   line.last_end = now;
-  WakeFirst(line);
 }
 
 void WaitQueue::WakeAll() {

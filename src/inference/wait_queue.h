@@ -44,8 +44,9 @@ class WaitQueue {
   bool TakeTurn(const std::shared_ptr<Ticket>& ticket);
   void GiveTurnBack(const std::shared_ptr<Ticket>& ticket);  // refused again: it keeps its place
 
-  // A request of the model has ended: capacity may show. Wakes the first that waits.
-  void Departed(const std::string& model, TimePoint now);
+  // A request of the model has left a worker: capacity may show. Wakes the first that waits. The pace is that
+  // of those which `ran` there (and were not refused), while somebody waits.
+  void Departed(const std::string& model, TimePoint now, bool ran);
   void WakeAll();  // the fleet has changed
 
   bool empty(const std::string& model) const;
@@ -58,7 +59,7 @@ class WaitQueue {
   struct Line {
     std::map<std::tuple<bool, int32_t, uint64_t>, std::shared_ptr<Ticket>> tickets;
     TimePoint last_end = TimePoint::min();
-    double interval_ms = 0;  // between ends, smoothed
+    double interval_ms = 0;  // between ends while somebody waits, smoothed
   };
   Millis EstimateOf(const Line& line, size_t position) const CY_REQUIRES(mutex_);
   void WakeFirst(Line& line) CY_REQUIRES(mutex_);

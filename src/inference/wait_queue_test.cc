@@ -56,7 +56,7 @@ TEST_F(WaitQueueTest, IsBounded) {
 
 TEST_F(WaitQueueTest, ADeadlineThatCannotBeMetIsRefusedAtOnce) {
   const auto ticket = Enter();
-  for (int i = 0; i < 200; ++i) queue.Departed("m", now += Millis(2'000));  // one every 2 s
+  for (int i = 0; i < 200; ++i) queue.Departed("m", now += Millis(2'000), true);  // one every 2 s
   EXPECT_NEAR(static_cast<double>(queue.Estimate("m", 1).count()), 4'000, 50);
   RequestFacts facts;
   facts.model = "m";
@@ -67,10 +67,27 @@ TEST_F(WaitQueueTest, ADeadlineThatCannotBeMetIsRefusedAtOnce) {
   EXPECT_TRUE(queue.Enter(facts, pool.At(0), now, now + Millis(5'000)));
 }
 
+TEST_F(WaitQueueTest, ThePaceIsThatOfAnswersWhileSomebodyWaits) {
+  auto ticket = Enter();
+  for (int i = 0; i < 200; ++i) {
+    queue.Departed("m", now += Millis(1'000), true);
+    queue.Departed("m", now, false);  // refused: says nothing about the pace
+  }
+  const auto pace = [&] { return static_cast<double>(queue.Estimate("m", 0).count()); };
+  EXPECT_NEAR(pace(), 1'000, 10);
+  queue.Leave(ticket);
+  queue.Departed("m", now += Millis(1'000), true);
+  queue.Departed("m", now += std::chrono::hours(5), true);  // a quiet afternoon
+  EXPECT_NEAR(pace(), 1'000, 10);
+  ticket = Enter();
+  queue.Departed("m", now += Millis(60'000), true);  // the first since somebody waits again
+  EXPECT_NEAR(pace(), 1'000, 10);
+}
+
 TEST_F(WaitQueueTest, AnEndWakesTheFirstThatWaits) {
   const auto first = Enter(), second = Enter();
   ASSERT_TRUE(queue.TakeTurn(first));
-  queue.Departed("m", now);
+  queue.Departed("m", now, false);
   pool.RunBlocking([](WaitQueue::Ticket& waiting, WaitQueue::Ticket& trying) -> Task<> {
     EXPECT_TRUE(co_await waiting.signal.Wait(kNever));
     EXPECT_FALSE(co_await trying.signal.Wait(Clock::now()));
