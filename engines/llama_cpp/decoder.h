@@ -46,9 +46,9 @@ class Decoder {
   // How many of them the next batches get.
   virtual void SetThreads(uint32_t threads) = 0;
 
-  // Computes a batch; blocks for as long as that takes. Positions of a sequence follow on what it holds. A
-  // sequence's rows are computed in tiles or not by their number alone, whatever else is in the batch. Gives
-  // up soon after `abort` becomes true.
+  // Computes a batch, of the prefill chunk and kTileRows - 1 rows at most; blocks for as long as that takes.
+  // Positions of a sequence follow on what it holds. A sequence's rows are computed in tiles or not by their
+  // number alone, whatever else is in the batch. Gives up soon after `abort` becomes true.
   virtual DecodeResult Decode(std::span<const Row> rows, const std::atomic<bool>& abort) = 0;
 
   // Of the last batch's row `i`, which wanted them. Valid until the next call; the caller may change them.

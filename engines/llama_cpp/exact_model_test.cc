@@ -123,6 +123,38 @@ TEST_F(ExactTest, TakenOverEqualsUndisturbed) {
   }
 }
 
+TEST_F(ExactTest, PreemptedEqualsUndisturbed) {
+  options_.threads = 1;
+  options_.max_num_seqs = 1;
+  Load();
+  Start(kNoCache, false);  // what it had is computed again: the prompt, and what was said since
+  const auto undisturbed = Prompt(90, 80);
+  const ChoiceResult expected = Ask(*undisturbed);
+  const auto patient = Prompt(90, 80), urgent = Prompt(20, 2);
+  patient->request.priority = 5;
+  Submit(*patient);
+  gatherer_.WaitText(patient->request.id, 70);
+  Submit(*urgent);
+  Wait(*urgent);
+  ExpectSame(Wait(*patient), expected, "preempted");
+  EXPECT_EQ(engine_->Stats().preemptions, 1u);
+}
+
+// Chunk takes kTileRows - 1 more than there is room for rather than leave them.
+TEST_F(ExactTest, AStepMayBeSoMuchLongerThanAChunk) {
+  for (const char* dtype : {"f16", "q8_0"}) {
+    options_.kv_cache_dtype = dtype;
+    options_.max_num_seqs = 2;
+    options_.prefill_chunk = 200;
+    Load();
+    std::vector<Row> rows;
+    for (uint32_t i = 0; i < 136; ++i) rows.push_back({0, i, text_[i], i + 1 == 136});
+    for (uint32_t i = 0; i < 127; ++i) rows.push_back({1, i, text_[i], i + 1 == 127});
+    const std::atomic<bool> never = false;
+    EXPECT_EQ(model_->decoder->Decode(rows, never), DecodeResult::kOk) << dtype;
+  }
+}
+
 // Short prompts in turns with the tokens of others, long ones in the lane.
 TEST_F(ExactTest, BesideOthersEqualsAlone) {
   Load();

@@ -73,7 +73,7 @@ class LlamaDecoder final : public Decoder {
     params.n_seq_max = max_sequences_;
     params.n_ctx = plan.max_model_len * max_sequences_;
     params.kv_unified = false;
-    params.n_batch = std::max(options.prefill_chunk + plan.max_num_seqs, 2 * kTileRows);
+    params.n_batch = std::max(options.prefill_chunk + plan.max_num_seqs, 2 * kTileRows) + kTileRows;  // Chunk
     params.n_ubatch = ubatch_ = std::min<uint32_t>(params.n_batch, 512);
     params.n_outputs_max = std::max(max_sequences_, GuessLength::kMost + 1);
     params.n_threads = params.n_threads_batch = static_cast<int32_t>(threads_);

@@ -226,19 +226,6 @@ void Scheduler::PlanDecoding() {
   if (alone != running_.end()) PlanGuess(&**alone);
 }
 
-// Several sequences with several tokens each would be computed one after the other (decoder.h).
-void Scheduler::PlanGuess(Slot* slot) {
-  if (!options_.speculation || !decoder_.can_copy()) return;
-  Choice& choice = *slot->choice;
-  const uint32_t left = choice.request().max_tokens - choice.generated();
-  const Guess guess = Lookup(choice.tokens(), std::min(left - 1, GuessLength::kMost));
-  slot->guess.assign(guess.tokens.begin(), guess.tokens.end());
-  slot->match = guess.match;
-  uint32_t n =
-      guess_length_.Best(choice.acceptance().Rate(guess.match), static_cast<uint32_t>(guess.tokens.size()));
-  for (; n > 0 && slot->job->Reserve(); --n) ++slot->planned;
-}
-
 // Prompts between those that decode take a token too: neighbours are computed together (decoder.h), and a gap
 // would part them.
 void Scheduler::FillGaps() {
@@ -327,7 +314,7 @@ void Scheduler::Compute(const std::atomic<bool>& abort, Events* events) {
     return Fail(result, events);
   const TimePoint end = now_();
   const auto rows = static_cast<uint32_t>(rows_.size());
-  budget_.Report(decoding_ == 1 ? rows : decoding_, prompt_, end - start);
+  budget_.Report(rows - prompt_, prompt_, end - start);
   if (decoding_ == 1) guess_length_.Report(rows, end - start);
   for (uint32_t sequence = 0; sequence < running_.size(); ++sequence)
     if (running_[sequence] && running_[sequence]->planned > 0) Advance(sequence, end, events);
@@ -352,35 +339,6 @@ void Scheduler::Sample(uint32_t sequence, bool prefilling, std::span<float> logi
   if (prefilling) cache_.Name(sequence, request.prefix_hashes, static_cast<uint32_t>(request.prompt.size()));
   choice.Next(logits, now);
   ++stats_.generated;
-  if (choice.finished()) Free(sequence);
-  Emit(slot, events);
-}
-
-// Takes tokens from the step's rows as long as each is the one that was guessed, and forgets the rows behind
-// it.
-void Scheduler::Verify(uint32_t sequence, TimePoint now, Events* events) {
-  const Slot slot = *running_[sequence];
-  Choice& choice = *slot.choice;
-  const uint32_t guessed = slot.planned - 1;
-  const size_t first = slot.row - guessed;
-  uint32_t right = 0;
-  bool holds = true;
-  while (true) {
-    cache_.Append(sequence, choice.tokens().last(1));
-    choice.Computed(1);
-    choice.Next(decoder_.Logits(first + right), now);
-    ++stats_.generated;
-    if (choice.finished()) break;
-    holds = right >= slot.guess.size() || choice.tokens().back() == slot.guess[right];
-    if (!holds || right == guessed) break;
-    ++right;
-    Emit(slot, events);
-  }
-  if (right < guessed) cache_.Cut(sequence, choice.computed());
-  stats_.guessed += guessed;
-  stats_.guessed_right += right;
-  const bool more = guessed == 0 && holds && !choice.finished();  // it would have been right
-  choice.acceptance().Report(slot.match, right + (more ? 1 : 0), !holds);
   if (choice.finished()) Free(sequence);
   Emit(slot, events);
 }

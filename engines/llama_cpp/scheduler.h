@@ -95,8 +95,8 @@ class Scheduler {
     uint32_t planned = 0;  // tokens in this step
     size_t row = 0;        // of the last of them
     bool sample = false;   // that one's logits are wanted
-    std::vector<Token>
-        guess;           // what may follow; planned - 1 of it are in this step, and each row's logits wanted
+    // What may follow; the first planned - 1 of it are in this step, and the logits of each row are wanted.
+    std::vector<Token> guess;
     uint32_t match = 0;  // of the guess
     TimePoint admitted{};
   };

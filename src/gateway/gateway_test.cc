@@ -479,6 +479,22 @@ TEST_F(GatewayTest, AliasesFallbackAndLimits) {
   EXPECT_EQ(models.at("data").at(0).at("root"), "org/m");
 }
 
+TEST_F(GatewayTest, AnAdapterIsListedAndAskedForAsAModel) {
+  Start({Answer()});
+  Snapshot snapshot = service_->Describe();
+  snapshot.models[0].adapters = {"law"};
+  service_->SetSnapshot(snapshot);
+  const json::value law = BodyOf(Ask(Get("/v1/models/law")));
+  EXPECT_EQ(law.at("id"), "law");
+  EXPECT_EQ(law.at("parent"), "org/m");
+  EXPECT_FALSE(BodyOf(Ask(Get("/v1/models/org/m"))).as_object().contains("parent"));
+  const json::value body = BodyOf(
+      Ask(Post("/v1/chat/completions", R"({"model":"law","messages":[{"role":"user","content":"x"}]})")));
+  EXPECT_EQ(body.at("model"), "law") << "the name that was asked for";
+  const RequestFacts facts = service_->seen().back().request.facts;
+  EXPECT_EQ(facts.model + "/" + facts.adapter, "org/m/law");
+}
+
 TEST_F(GatewayTest, WhomToStayWithHeaderThenBodyThenKey) {
   Start({Answer()}, [](GatewayOptions& o) { o.api_tokens = {"k"}; });
   const auto ask = [&](const char* path, const std::string& fields, const std::string& headers) {

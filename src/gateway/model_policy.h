@@ -12,7 +12,7 @@
 namespace cyllm {
 
 // What a service calls its models and their adapters. Thread-safe; asks the service only for names that were
-// not there when it last did.
+// no model's when it last did.
 class ModelNames {
  public:
   // `service` outlives this.

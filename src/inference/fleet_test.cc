@@ -23,13 +23,23 @@ std::shared_ptr<FakeService> Backend(Script script, const std::string& model = "
 const Status kLost = Unavailable("the connection was lost");
 
 struct FleetTest : testing::Test {
-  Collected Run(const std::string& model = "m") {
+  EventStream Ask(const std::string& model = "m", uint32_t epoch = 0) {
     Request request;
     request.facts.model = model;
+    request.facts.resume.epoch = epoch;
     request.payload = Payload::Of({});
     Context context;
     context.home = pool.At(0);
-    auto stream = fleet->Infer(std::move(request), context);
+    return fleet->Infer(std::move(request), context);
+  }
+  void Drop(EventStream stream) {  // on its home
+    pool.RunBlocking([](EventStream s) -> Task<> {
+      s.reset();
+      co_return;
+    }(std::move(stream)));
+  }
+  Collected Run(const std::string& model = "m") {
+    auto stream = Ask(model);
     Collected out;
     pool.RunBlocking(Collect(*stream, out));
     return out;
@@ -319,12 +329,7 @@ TEST_F(FleetTest, WhatIsToBePrefilledIsCountedUntilTheAnswerBegins) {
   auto held = Backend({{Event(Accepted{})}, Status::Ok(), true});
   fleet->Add("1", held);
   const auto& prefill = fleet->table()->rows[0].backend->prefill;
-  Request request;
-  request.facts.model = "m";
-  request.payload = Payload::Of({});
-  Context context;
-  context.home = pool.At(0);
-  auto one = fleet->Infer(request, context), two = fleet->Infer(request, context);
+  auto one = Ask(), two = Ask();
   const auto next = [](EventSource& s) -> Task<> { co_await s.Next(kNever); };
   pool.RunBlocking(next(*one));
   pool.RunBlocking(next(*two));
@@ -332,11 +337,8 @@ TEST_F(FleetTest, WhatIsToBePrefilledIsCountedUntilTheAnswerBegins) {
   held->seen()[0].pipe->Push(TextDelta{0, "a"});
   pool.RunBlocking(next(*one));
   EXPECT_EQ(prefill, 10u);
-  pool.RunBlocking([](EventStream a, EventStream b) -> Task<> {  // leave, on their home
-    a.reset();
-    b.reset();
-    co_return;
-  }(std::move(one), std::move(two)));
+  Drop(std::move(one));
+  Drop(std::move(two));
   EXPECT_EQ(prefill, 0u);
 }
 
@@ -347,13 +349,8 @@ TEST_F(FleetTest, WhoIsLostMayBeBackSoon) {
   EXPECT_EQ(Run("other").end.code, Code::kNotFound);  // who is there, is not waited for
   fake->SetSnapshot({});
   fleet->Refresh(fake.get());
-  Request request;
-  request.facts.model = "m";
-  request.payload = Payload::Of({});
-  Context context;
-  context.home = pool.At(0);
   std::vector<EventStream> waiting;
-  for (int i = 0; i < 3; ++i) waiting.push_back(fleet->Infer(request, context));
+  for (int i = 0; i < 3; ++i) waiting.push_back(Ask());
   for (const EventStream& stream : waiting) {
     pool.RunBlocking([](EventSource& s) -> Task<> {
       EXPECT_TRUE(std::holds_alternative<Progress>((co_await s.Next(kNever)).events.at(0)));
@@ -368,9 +365,9 @@ TEST_F(FleetTest, WhoIsLostMayBeBackSoon) {
     EXPECT_EQ(got.Text(), "back");
   }
   // Not for ever, and not where it goes on purpose.
-  const auto found = [&](TimePoint now) {
-    return FindCandidates(*fleet->table(), request.facts, {}, now).returning;
-  };
+  RequestFacts facts;
+  facts.model = "m";
+  const auto found = [&](TimePoint now) { return FindCandidates(*fleet->table(), facts, {}, now).returning; };
   fake->SetSnapshot({});
   fleet->Refresh(fake.get());
   EXPECT_TRUE(found(Clock::now()));
@@ -426,12 +423,7 @@ TEST_F(FleetTest, OverloadedGoesElsewhereOrWaitsUntilSomethingEnds) {
       {TextAnswer({"first"}), Status::Ok(), true}, {{}, full}, {TextAnswer({"second"}), Status::Ok()}});
   busy->SetSnapshot(Serving("m"));
   fleet->Add("1", busy);
-  Request request;
-  request.facts.model = "m";
-  request.payload = Payload::Of({});
-  Context context;
-  context.home = pool.At(0);
-  auto first = fleet->Infer(request, context), second = fleet->Infer(request, context);
+  auto first = Ask(), second = Ask();
   pool.RunBlocking([](EventSource& a, EventSource& b) -> Task<> {
     co_await a.Next(kNever);
     const NextResult queued = co_await b.Next(kNever);
@@ -442,10 +434,7 @@ TEST_F(FleetTest, OverloadedGoesElsewhereOrWaitsUntilSomethingEnds) {
   }(*first, *second));
   EXPECT_EQ(fleet->queue().waiting("m"), 1u);
   EXPECT_EQ(busy->seen().size(), 2u);
-  pool.RunBlocking([](EventStream a) -> Task<> {  // leaves, on its home
-    a.reset();
-    co_return;
-  }(std::move(first)));
+  Drop(std::move(first));
   Collected got;
   pool.RunBlocking(Collect(*second, got));
   EXPECT_EQ(got.Text(), "second");
@@ -460,30 +449,21 @@ TEST_F(FleetTest, InFrontOfFleetsThatQueueOverloadedIsFinal) {
       std::vector<Script>{{TextAnswer({"first"}), Status::Ok(), true}, {{}, full}});
   busy->SetSnapshot(Serving("m"));
   fleet->Add("1", busy);
-  Request request;
-  request.facts.model = "m";
-  request.payload = Payload::Of({});
-  Context context;
-  context.home = pool.At(0);
-  auto held = fleet->Infer(request, context);
+  auto held = Ask();
   pool.RunBlocking([](EventSource& s) -> Task<> { co_await s.Next(kNever); }(*held));
   const Collected got = Run();
   EXPECT_EQ(got.end.reason, "overloaded");
   EXPECT_EQ(got.end.retry_after, Millis(7'000));
   EXPECT_EQ(fleet->queue().waiting(), 0u);
   EXPECT_EQ(busy->seen().size(), 1u + 1u);  // the one that runs, and the one that was refused
-  request.facts.resume.epoch = 1;
-  auto begun = fleet->Infer(request, context);
+  auto begun = Ask("m", 1);
   pool.RunBlocking([](EventSource& s) -> Task<> {
     const NextResult queued = co_await s.Next(kNever);
     EXPECT_TRUE(std::holds_alternative<Progress>(queued.events.at(0)));
   }(*begun));
   EXPECT_EQ(fleet->queue().waiting("m"), 1u) << "what has begun waits";
-  pool.RunBlocking([](EventStream a, EventStream b) -> Task<> {  // leave, on their home
-    a.reset();
-    b.reset();
-    co_return;
-  }(std::move(held), std::move(begun)));
+  Drop(std::move(held));
+  Drop(std::move(begun));
 }
 
 TEST_F(FleetTest, OverloadedWithNothingRunningIsAnAnswer) {

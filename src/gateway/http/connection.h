@@ -22,7 +22,7 @@ class Connection final : public HttpExchange {
              const std::atomic<bool>& draining);
 
   Task<> Run();
-  // Instead of Run: has no room; answers what comes first with 503. Takes 4 s at most.
+  // Instead of Run: has no room; answers what comes first with 503. Takes 4 s at most, and the handshake.
   Task<> TurnAway();
   void Abort();        // ends it now; on home
   void CloseIfIdle();  // ends it when it waits for a request; on home

@@ -19,8 +19,8 @@ using asio::ip::tcp;
 
 namespace {
 
-constexpr size_t kTurnedAway =
-    64;  // connections that are told that there is no room; more are closed at once
+// Connections that are being told that there is no room; more are closed at once.
+constexpr size_t kTurnedAway = 64;
 
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
 

@@ -59,7 +59,6 @@ ChunkWriter::ChunkWriter(Shape shape, dialect::ResponseInfo info)
   head_ = fmt::format(R"(data: {{"id":"{}","object":"{}","created":{},"model":"{}",)", info_.id,
                       shape_.chat ? "chat.completion.chunk" : "text_completion", info_.created,
                       JsonEscape(shape_.model));
-  prefix_ = head_ + R"("choices":[)";
 }
 
 void ChunkWriter::Start(std::string& out) {
@@ -69,7 +68,8 @@ void ChunkWriter::Start(std::string& out) {
 
 void ChunkWriter::Chunk(uint32_t choice, std::string_view delta, std::string_view logprobs,
                         std::string_view finish, std::string& out) {
-  out += prefix_;
+  out += head_;
+  out += R"("choices":[)";
   fmt::format_to(std::back_inserter(out), R"({{"index":{},)", choice);
   out += shape_.chat ? R"("delta":)" : R"("text":)";
   out += delta;
@@ -146,8 +146,8 @@ void ChunkWriter::Put(const Event& event, std::string& out) {
 void ChunkWriter::End(std::string& out) {
   if (shape_.include_usage) {
     if (usage_chunk_.empty()) {
-      out += prefix_;
-      out += ']';
+      out += head_;
+      out += R"("choices":[])";
       AppendUsage(out);
     } else {
       out += head_;

@@ -29,8 +29,7 @@ class ChunkWriter final : public dialect::Writer {
 
   const Shape shape_;
   const dialect::ResponseInfo info_;
-  std::string head_;    // of every chunk
-  std::string prefix_;  // the same, up to its choices
+  std::string head_;  // of every chunk, up to its choices
   std::string usage_chunk_;
   std::vector<uint64_t> text_offset_;  // per choice, in code points, for logprobs of completions
 };
