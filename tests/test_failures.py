@@ -86,10 +86,12 @@ def test_a_stopped_worker_is_left_out_after_a_bounded_silence(chain):
 def test_an_engine_that_crashes_its_process(chain):
     c = chain(registry(default={"crash_after": 0}), registry(default={}))
     both(c)
-    for n in range(4):
+    for n in range(64):  # which of the two is asked first is decided by their names
         answer = c.client().chat.completions.create(model="default", messages=user(f"n {n}")).choices[0].message.content
         assert answer == f"n {n}"
-    assert c.workers[0].wait_exit(20) != 0
+        if not c.workers[0].alive():
+            break
+    assert c.workers[0].wait_exit() != 0
 
 
 def test_a_killed_coordinator_is_an_error_then_a_new_one_is_found(chain, start):

@@ -69,13 +69,14 @@ class Process:
             return "".join(self.lines)
 
     def _read(self):
-        for line in self.popen.stdout:
-            with self._changed:
-                self.lines.append(line)
-                if line.startswith("listening "):
-                    _, name, address = line.split(maxsplit=2)
-                    self.listeners.setdefault(name, []).append(address.strip())
-                self._changed.notify_all()
+        with self.popen.stdout as output:
+            for line in output:
+                with self._changed:
+                    self.lines.append(line)
+                    if line.startswith("listening "):
+                        _, name, address = line.split(maxsplit=2)
+                        self.listeners.setdefault(name, []).append(address.strip())
+                    self._changed.notify_all()
         with self._changed:
             self.lines.append("")
             self._changed.notify_all()
@@ -120,7 +121,6 @@ class Process:
             self.popen.kill()
         self.popen.wait()
         self._reader.join(10)
-        self.popen.stdout.close()
 
 
 def run(*args: str, env: dict[str, str] | None = None, limit: float = START_LIMIT) -> subprocess.CompletedProcess:
