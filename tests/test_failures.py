@@ -94,6 +94,25 @@ def test_an_engine_that_crashes_its_process(chain):
     assert c.workers[0].wait_exit() != 0
 
 
+def test_an_engine_that_hangs_in_a_living_worker(chain):
+    """Answers go on elsewhere from the token they had reached; the model is not asked there until it moves."""
+    c = chain(registry(default={"hang_after": 3}), registry(default={}), env={"CY_LLM_ENGINE_STALL": "1"})
+    both(c)
+    for n in range(64):
+        text = f"one two three four five {n}"
+        assert c.client().chat.completions.create(model="default", messages=user(text)).choices[0].message.content == text
+        if "the engine stands still" in c.workers[0].log:
+            break
+    c.workers[0].wait_log("the engine stands still: its 1 requests move", limit=1)
+
+
+def test_an_engine_that_hangs_alone(echo):
+    url = echo(hang_after=3, env={"CY_LLM_ENGINE_STALL": "1", "CY_LLM_RESUME_PATIENCE": "2"})
+    with pytest.raises(openai.InternalServerError) as e:
+        client(url).chat.completions.create(model="default", messages=user("one two three four five"))
+    assert e.value.code == "engine_stalled"
+
+
 def test_a_killed_coordinator_is_an_error_then_a_new_one_is_found(chain, start):
     c = chain(registry(default={"itl_ms": 30}))
     address, http = c.coordinator.address("coordinator"), c.coordinator.address("coordinator-http")

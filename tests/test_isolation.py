@@ -102,6 +102,14 @@ def test_it_is_started_on_first_use_and_answers(serve):
     assert {m["id"] for m in http.get(process.address("gateway") + "/v1/models").json()["data"]} >= {"apart", "within"}
 
 
+def test_its_engine_hangs(serve):
+    process = serve("--engine-stall", "1", apart={"engine": "echo", "isolation": "process", "hang_after": 2},
+                    env={"CY_LLM_RESUME_PATIENCE": "0"})  # fmt: skip
+    assert ask(process, "apart").json()["error"]["code"] == "engine_stalled"
+    process.wait_log("its engine stands still")
+    assert ask(process, "apart", words=0).status_code == 200  # started again
+
+
 def test_its_environment_and_its_socket_are_its_own(serve):
     process = serve()
     ask(process, "apart")

@@ -1,6 +1,10 @@
 """The real model on two workers, one of which dies in mid-stream: the text is the undisturbed one."""
 
+import ctypes
+import os
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +47,54 @@ def read(url: str, kill_at: int, kill, **kw) -> str:
             if n == kill_at:
                 kill()
     return text
+
+
+class HungThread:
+    """The thread of a process that computed most, held still by ptrace: the others go on."""
+
+    def __init__(self, pid: int):
+        def time_of(tid: Path) -> int:
+            return sum(map(int, (tid / "stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+
+        self.tid = int(max(Path(f"/proc/{pid}/task").iterdir(), key=time_of).name)
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        for request in (0x4206, 0x4207):  # PTRACE_SEIZE, PTRACE_INTERRUPT
+            assert self.libc.ptrace(request, self.tid, None, None) == 0, os.strerror(ctypes.get_errno())
+
+    def go_on(self):  # by the thread that made it
+        os.waitpid(self.tid, 0x40000000)  # __WALL
+        assert self.libc.ptrace(17, self.tid, None, None) == 0, os.strerror(ctypes.get_errno())  # PTRACE_DETACH
+
+
+@pytest.mark.long
+def test_an_engine_that_hangs_in_a_living_worker(fleet):
+    """Its steps are short and known to be: what it owes goes on elsewhere after 5 s, and it is asked again when it moves."""
+    url, workers = fleet
+    ask = dict(model="default", messages=user(PROMPT), temperature=0, max_tokens=1500, stream=True, extra_body={"ignore_eos": True})
+
+    def read(hang_after: float = float("inf")):
+        text, hung, began, last, gap = "", None, time.monotonic(), time.monotonic(), 0.0
+        with client(url).chat.completions.create(**ask) as stream:
+            for chunk in stream:
+                now = time.monotonic()
+                gap, last = max(gap, now - last), now
+                text += "".join(c.delta.content or "" for c in chunk.choices)
+                if hung is None and now - began > hang_after:
+                    (worker,) = busy(workers)
+                    hung = worker, HungThread(worker.pid)
+        return text, gap, hung
+
+    undisturbed, _, _ = read()
+    text, gap, (worker, thread) = read(hang_after=6)
+    health = http.get(worker.address("worker-http") + "/ready")
+    thread.go_on()
+    print(f"longest silence {gap:.1f} s")
+    assert text == undisturbed
+    assert gap < 30
+    assert health.status_code == 503
+    wait_until(lambda: http.get(worker.address("worker-http") + "/ready").status_code == 200, what="it to be well again")
+    assert worker.alive()
 
 
 def busy(workers):

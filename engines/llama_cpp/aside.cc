@@ -235,6 +235,7 @@ void Aside::Values(Job* job) {
   {
     std::unique_lock<Cores> turn(cores_);
     const auto between = [&] {
+      ++steps_;
       turn.unlock();  // others compute a step
       turn.lock();
       return Wanted(*job);

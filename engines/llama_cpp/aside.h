@@ -46,6 +46,8 @@ class Aside {
   bool Cancel(uint64_t id);
   bool Credit(uint64_t id, uint32_t events);
 
+  uint64_t steps() const { return steps_; }
+
  private:
   struct Job {
     uint64_t id = 0;
@@ -82,6 +84,7 @@ class Aside {
   std::condition_variable changed_;
   std::deque<std::shared_ptr<Job>> jobs_;
   bool stopping_ = false;
+  std::atomic<uint64_t> steps_ = 0;
 
   // Of the thread.
   std::unique_ptr<Embedder> embedder_;

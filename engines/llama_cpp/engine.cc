@@ -132,7 +132,7 @@ cyllm_stats Engine::Stats() const {
       static_cast<uint32_t>(live_.size()) - std::min(static_cast<uint32_t>(live_.size()), stats_.requests);
   out.kv_cells_used = stats_.cells_used;
   out.kv_cells_total = uint64_t{decoder_.max_running()} * decoder_.max_length();
-  out.steps = stats_.steps;
+  out.steps = stats_.steps + (lane_ ? lane_->steps() : 0) + aside_->steps();
   out.tokens_generated = stats_.generated;
   out.prompt_tokens_processed = stats_.prefilled;
   out.prompt_tokens_cached = stats_.cached;

@@ -16,6 +16,7 @@ namespace {
 // What the host knows as cyllm_engine.
 struct Instance {
   std::unique_ptr<LoadedModel> model;
+  uint32_t max_step_tokens = 0;
   std::unique_ptr<Engine> engine;  // destroyed first
 };
 
@@ -37,6 +38,7 @@ cyllm_engine* CreateOrThrow(cyllm_str config, const cyllm_callbacks* callbacks, 
   instance->model = LoadModel(*options, progress, error);
   if (!instance->model) return nullptr;
   const LoadedModel& model = *instance->model;
+  instance->max_step_tokens = options->prefill_chunk;
   instance->engine = std::make_unique<Engine>(
       *model.decoder, *model.vocabulary, *model.chat,
       EngineLimits{options->prefill_chunk, options->max_waiting, options->target_itl_ms,
@@ -66,6 +68,7 @@ void Describe(cyllm_engine* engine, cyllm_description* out) {
   d.max_running = model.decoder->max_running();
   d.memory_bytes = model.memory_bytes;
   sdk::Copy(model.digest, d.digest);
+  d.max_step_tokens = Of(engine)->max_step_tokens;
   sdk::Write(d, out);
 }
 

@@ -90,6 +90,7 @@ bool PromptLane::Compute(uint32_t seat, const Prompt& prompt, uint32_t computed,
   const DecodeResult result = decoder_.Decode(rows, abort_);
   const TimePoint end = now_();
   cores_.Leave(threads);
+  ++steps_;
   if (result != DecodeResult::kOk) return false;
   std::lock_guard lock(mutex_);
   cost_.Report(0, tokens, end - begin);

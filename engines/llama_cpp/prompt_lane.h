@@ -46,6 +46,7 @@ class PromptLane {
   // `on_result` is called by the computing thread when Take has something.
   PromptLane(Decoder& decoder, Cores& cores, Now now, std::function<void()> on_result);
 
+  uint64_t steps() const { return steps_; }
   uint32_t seats() const { return static_cast<uint32_t>(seats_.size()); }  // prompts that are worked on
 
   // Those past seats() wait for a seat.
@@ -84,6 +85,7 @@ class PromptLane {
   std::vector<Result> results_;
   std::optional<uint32_t> computing_;  // a seat: its prompt is in use without the lock
   std::atomic<bool> abort_ = false;
+  std::atomic<uint64_t> steps_ = 0;
   bool stopping_ = false;
   ChunkBudget cost_;
 };

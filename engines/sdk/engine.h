@@ -259,6 +259,10 @@ typedef struct cyllm_description {
   uint32_t max_running; /* sequences decoded together */
   uint64_t memory_bytes;
   char digest[72]; /* of model, tokenizer, template: equal digests can resume each other's requests */
+  /* since 1.1 */
+  uint32_t
+      max_step_tokens; /* of prompts, that one step computes at most, and cyllm_stats.steps counts all
+                        * steps: one that lasts many times longer than those before it hangs. 0: no bound */
 } cyllm_description;
 
 typedef struct cyllm_stats {

@@ -157,6 +157,7 @@ WorkerOptions MakeWorkerOptions(const ModelSettings& models, const std::string& 
   options.threads = static_cast<uint32_t>(models.threads);
   options.max_prompt_chars = static_cast<uint32_t>(models.max_prompt_chars);
   options.preload = models.preload;
+  options.stall.late = std::chrono::seconds(models.engine_stall_s);
   options.residency.budget_bytes = static_cast<uint64_t>(models.memory_budget_mib) << 20;
   options.residency.min_residency = std::chrono::seconds(models.min_residency_s);
   options.residency.reloads_per_minute = static_cast<uint32_t>(models.reloads_per_minute);

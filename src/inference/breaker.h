@@ -31,7 +31,7 @@ inline Verdict Judge(const Status& end, bool delivered) {
       return Verdict::kBad;
     case Code::kUnavailable:
       return end.reason == "overloaded" || end.reason == "draining" || end.reason == "no_worker" ||
-                     end.reason == "load_failed"
+                     end.reason == "load_failed" || end.reason == "engine_stalled"
                  ? Verdict::kNone
                  : Verdict::kBad;
     default:

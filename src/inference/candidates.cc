@@ -124,7 +124,7 @@ Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts, 
     Fleet::Backend& backend = *row.backend;
     search.Look(index, backend, *row.snapshot,
                 {backend.reported.load(std::memory_order_relaxed), 0,
-                 backend.capacity.load(std::memory_order_relaxed), 0});
+                 backend.capacity.load(std::memory_order_relaxed)});
   };
   const auto with = table.by_model.find(facts.model);
   if (with != table.by_model.end()) {

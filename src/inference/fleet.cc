@@ -73,7 +73,6 @@ void Fleet::Refresh(const InferenceService* service) {
   const uint32_t load = snapshot.load.running + snapshot.load.waiting;
   const bool relieved = load < backend.reported.exchange(load);
   backend.capacity = snapshot.load.max_running;
-  backend.steps = snapshot.load.steps;
   if (relieved && backend.full_until.exchange(0) != 0) queue_.WakeAll();
   if (row->snapshot->ready && !snapshot.ready && snapshot.models.empty())  // gone, not merely unwell
     backend.back_by = (Clock::now() + options_.return_patience).time_since_epoch().count();
@@ -101,28 +100,11 @@ void Fleet::Check(TimePoint now) {
       if (!changes.empty()) options_.picker->Report(backend.slot, changes);
     }
     if (backend.streams.size() == 0) continue;
-    Status why;
-    {
-      MutexLock lock(backend.mutex);
-      const uint64_t steps = backend.steps;
-      if (steps != backend.seen_steps || backend.reported == 0 || steps == 0 ||
-          backend.steps_moved == TimePoint::min()) {
-        backend.seen_steps = steps;
-        backend.steps_moved = now;
-      } else if (now - backend.steps_moved >= options_.engine_stall) {
-        why = Unavailable("the engine stands still", "engine_stalled");
-        backend.breaker.Trip(now);
-        backend.suspect = true;
-        backend.steps_moved = now;
-      }
-    }
     const bool gone = !row.snapshot->ready && row.snapshot->models.empty() &&
                       row.snapshot->not_ready_reasons == std::vector<std::string>{"not connected"};
-    if (gone && now - backend.streams.last_progress() >= options_.lost_silence)
-      why = Unavailable("the connection was lost", "connection_lost");
-    if (why.ok()) continue;
-    Log()->warn("{}: {}: its {} requests move", backend.name, why.message, backend.streams.size());
-    backend.streams.EndAll(why);
+    if (!gone || now - backend.streams.last_progress() < options_.lost_silence) continue;
+    Log()->warn("{}: the connection was lost: its {} requests move", backend.name, backend.streams.size());
+    backend.streams.EndAll(Unavailable("the connection was lost", "connection_lost"));
   }
 }
 

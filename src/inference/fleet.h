@@ -61,7 +61,6 @@ struct FleetOptions {
   // Who says `overloaded` is asked again when something has ended there. False in front of fleets that queue
   // themselves: their refusal is final, after all others were asked; but an answer that has begun waits.
   bool waits_when_overloaded = true;
-  Millis engine_stall{60'000};    // requests run, and the engine's steps stand still: it hangs
   Millis lost_silence{5'000};     // streams of a backend that is gone, without an event: they are lost
   Millis return_patience{5'000};  // a backend that is lost may be back so soon: who needs it, waits
 };
@@ -77,7 +76,6 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
     const uint32_t slot;
     const uint64_t id;
     std::atomic<uint32_t> reported{0}, capacity{0}, inflight{0}, prefill{0};
-    std::atomic<uint64_t> steps{0};
     std::atomic<bool> draining{false};
     std::atomic<int64_t> full_until{0};  // it said `overloaded`: Clock ticks
     std::atomic<int64_t> back_by{0};     // it was lost and may be back until then: Clock ticks
@@ -85,9 +83,7 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
     StreamGroup streams;
     Mutex mutex;
     Breaker breaker CY_GUARDED_BY(mutex);
-    std::atomic<bool> suspect{false};              // the breaker is not closed: ask it
-    uint64_t seen_steps CY_GUARDED_BY(mutex) = 0;  // for Check
-    TimePoint steps_moved CY_GUARDED_BY(mutex) = TimePoint::min();
+    std::atomic<bool> suspect{false};  // the breaker is not closed: ask it
     uint64_t prefix_cursor CY_GUARDED_BY(mutex) = 0;
   };
   struct Row {
@@ -113,7 +109,7 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
   Snapshot Describe() const override;
 
   // To be called about twice a second: hands the backends' reports to the picker, and ends the streams of
-  // backends whose engine hangs, or that are gone without a word (old peers).
+  // backends that are gone without a word (old peers).
   void Check(TimePoint now);
 
   std::shared_ptr<const Table> table() const;  // an immutable picture

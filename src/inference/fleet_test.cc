@@ -491,39 +491,6 @@ TEST_F(FleetTest, StreamsOfOneBackendCanBeEndedFromElsewhere) {
   EXPECT_TRUE(held->WaitForDrop(0));
 }
 
-TEST_F(FleetTest, AnEngineThatStandsStillLosesItsStreams) {
-  fleet = Fleet::Make({.engine_stall = Millis(1'000)});
-  auto held = Backend({TextAnswer({"a"}), Status::Ok(), true});
-  fleet->Add("1", held);
-  Snapshot busy = Serving("m");
-  busy.load = {1, 0, 8, 500};
-  held->SetSnapshot(busy);
-  fleet->Refresh(held.get());
-  Request request;
-  request.facts.model = "m";
-  request.facts.choices = 2;
-  request.payload = Payload::Of({});
-  Context context;
-  context.home = pool.At(0);
-  auto stream = fleet->Infer(std::move(request), context);
-  pool.RunBlocking([](EventSource& s) -> Task<> { co_await s.Next(kNever); }(*stream));
-  const TimePoint now = Clock::now();
-  fleet->Check(now);
-  fleet->Check(now + Millis(900));
-  busy.load.steps = 501;  // it moves
-  held->SetSnapshot(busy);
-  fleet->Refresh(held.get());
-  fleet->Check(now + Millis(1'000));
-  fleet->Check(now + Millis(1'900));
-  const auto backend = fleet->table()->rows[0].backend;
-  EXPECT_EQ(backend->streams.size(), 1u);
-  fleet->Check(now + Millis(2'001));
-  Collected got;
-  pool.RunBlocking(Collect(*stream, got));
-  EXPECT_EQ(got.end.reason, "engine_stalled");
-  EXPECT_TRUE(backend->suspect);
-}
-
 // An old peer has no session whose end would end its streams.
 TEST_F(FleetTest, StreamsOfAPeerThatIsGoneAreLostUnlessTheyProgress) {
   fleet = Fleet::Make({.lost_silence = Millis(1'000)});

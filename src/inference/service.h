@@ -73,7 +73,6 @@ struct Load {
   uint32_t running = 0;
   uint32_t waiting = 0;
   uint32_t max_running = 0;  // 0: not limited or not known
-  uint64_t steps = 0;        // of the engines: stands still while they hang; 0: not counted
   bool operator==(const Load&) const = default;
 };
 

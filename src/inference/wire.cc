@@ -358,7 +358,6 @@ void Put(const Snapshot& snapshot, pb::Snapshot* out) {
   out->mutable_load()->set_running(snapshot.load.running);
   out->mutable_load()->set_waiting(snapshot.load.waiting);
   out->mutable_load()->set_max_running(snapshot.load.max_running);
-  out->mutable_load()->set_steps(snapshot.load.steps);
   out->set_ready(snapshot.ready);
   for (const std::string& reason : snapshot.not_ready_reasons) out->add_not_ready_reasons(reason);
 }
@@ -379,7 +378,7 @@ Snapshot Get(const pb::Snapshot& in) {
   }
   std::sort(snapshot.models.begin(), snapshot.models.end(),
             [](const ModelInfo& a, const ModelInfo& b) { return a.id < b.id; });
-  snapshot.load = {in.load().running(), in.load().waiting(), in.load().max_running(), in.load().steps()};
+  snapshot.load = {in.load().running(), in.load().waiting(), in.load().max_running()};
   snapshot.ready = in.ready();
   snapshot.not_ready_reasons.assign(in.not_ready_reasons().begin(), in.not_ready_reasons().end());
   return snapshot;

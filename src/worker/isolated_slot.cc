@@ -18,8 +18,7 @@ namespace json = boost::json;
 
 namespace {
 
-constexpr Millis kStall{60'000};  // as Fleet has it for workers
-constexpr Millis kLost{1'000};    // without a session: what died is seen to be dead before
+constexpr Millis kLost{1'000};  // without a session: what died is seen to be dead before
 constexpr Millis kLoadLimit{3'600'000};
 
 // This program, also where its file was replaced meanwhile.
@@ -63,14 +62,6 @@ std::string OwnRegistry(const ModelEntry& entry) {
 
 }  // namespace
 
-bool StallWatch::Stalls(const Load& load, TimePoint now) {
-  if (load.running == 0 || load.steps == 0 || load.steps != steps_ || moved_ == TimePoint::min()) {
-    steps_ = load.steps;
-    moved_ = now;
-  }
-  return now - moved_ >= limit_;
-}
-
 // Holds the model while a request is on it: what is used is not unloaded.
 class UsingStream final : public EventSource {
  public:
@@ -90,7 +81,7 @@ class UsingStream final : public EventSource {
 };
 
 IsolatedSlot::IsolatedSlot(ModelEntry entry, std::shared_ptr<Residency> residency, IoPool& pool)
-    : entry_(std::move(entry)), residency_(std::move(residency)), pool_(pool), stall_(kStall) {
+    : entry_(std::move(entry)), residency_(std::move(residency)), pool_(pool) {
   if (entry_.idle_unload.count() > 0) residency_->UnloadWhenIdle(this, entry_.idle_unload);
 }
 
@@ -110,20 +101,23 @@ std::shared_ptr<IsolatedSlot> IsolatedSlot::Make(ModelEntry entry, const Isolate
 
   SupervisorOptions supervised;
   supervised.name = fmt::format("process of model '{}'", raw->entry_.id);
-  supervised.child.command = {Program(),
-                              "worker",
-                              "--uds-path",
-                              socket,
-                              "--health-port=-1",
-                              "--name",
-                              options.worker,
-                              "--engine-dir",
-                              options.engine_dir,
-                              "--model-cache",
-                              options.model_cache,
-                              "--threads",
-                              std::to_string(options.threads),
-                              "--preload"};
+  supervised.child.command = {
+      Program(),
+      "worker",
+      "--uds-path",
+      socket,
+      "--health-port=-1",
+      "--name",
+      options.worker,
+      "--engine-dir",
+      options.engine_dir,
+      "--model-cache",
+      options.model_cache,
+      "--threads",
+      std::to_string(options.threads),
+      "--engine-stall",
+      std::to_string(std::chrono::ceil<std::chrono::seconds>(options.engine_stall).count()),
+      "--preload"};
   supervised.child.env = Environment(OwnRegistry(raw->entry_), token);
   supervised.socket = socket;
   supervised.start_limit = kLoadLimit;
@@ -171,9 +165,10 @@ std::string IsolatedSlot::ChildTrouble() {
     lost_.reset();
     const Snapshot snapshot = remote->Describe();
     const ModelInfo* model = snapshot.Find(entry_.id);
-    if (model && model->state == ModelState::kFailed) return "could not load the model";
+    if (model && model->state == ModelState::kFailed)
+      return was_ready_ ? "its engine stands still" : "could not load the model";
     was_ready_ |= model && model->state == ModelState::kReady;
-    return stall_.Stalls(snapshot.load, now) ? "its engine stands still" : "";
+    return "";
   }
   if (!was_ready_) return "";  // it starts
   if (!lost_) lost_ = now;

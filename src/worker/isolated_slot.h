@@ -27,18 +27,7 @@ struct IsolatedSlotOptions {
   uint32_t threads = 0;
   uint32_t capabilities = 0;             // that the engine may have, by its manifest
   std::shared_ptr<Residency> residency;  // of the worker
-};
-
-// Sees a process that goes on without computing: requests run, and the steps of its engine do not.
-class StallWatch {
- public:
-  explicit StallWatch(Millis limit) : limit_(limit) {}
-  bool Stalls(const Load& load, TimePoint now);
-
- private:
-  const Millis limit_;
-  uint64_t steps_ = 0;
-  TimePoint moved_ = TimePoint::min();
+  Millis engine_stall{60'000};           // StallLimits::late
 };
 
 class IsolatedSlot : public Slot,
@@ -94,7 +83,6 @@ class IsolatedSlot : public Slot,
   bool unloads_ CY_GUARDED_BY(mutex_) = false;
   bool wanted_ CY_GUARDED_BY(mutex_) = false;  // again, once it is unloaded
   // Of the supervisor's thread.
-  StallWatch stall_;
   bool was_ready_ = false;
   std::optional<TimePoint> lost_;  // since when it has not been heard
 };

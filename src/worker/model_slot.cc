@@ -176,7 +176,7 @@ Result<std::shared_ptr<EngineHost>> ModelSlot::LoadEngine() {
   Result<std::shared_ptr<EngineHost>> host = EngineHost::Load(
       manifest_, boost::json::serialize(config), options_.worker,
       [this](double fraction, std::string_view detail) { return OnProgress(fraction, std::string(detail)); },
-      options_.prefixes, entry_.id);
+      options_.prefixes, entry_.id, options_.stall);
   if (options_.residency && host) options_.residency->Loaded(this, (*host)->memory_bytes());
   if (options_.residency && !host) options_.residency->Left(this);
   return host;
@@ -263,7 +263,17 @@ ModelInfo ModelSlot::Describe() const {
   if (state_ == ModelState::kAvailable && options_.residency &&
       !options_.residency->HasRoom(this, expected_bytes_))
     info.state = ModelState::kCrowded;
+  if (host_ && host_->stalled()) info.state = ModelState::kFailed;
   return info;
+}
+
+void ModelSlot::Watch(TimePoint now) {
+  std::shared_ptr<EngineHost> host;
+  {
+    MutexLock lock(mutex_);
+    host = host_;
+  }
+  if (host) host->Watch(now);
 }
 
 struct Load ModelSlot::load() const {

@@ -27,6 +27,7 @@ struct ModelSlotOptions {
   std::shared_ptr<PrefixLog> prefixes;   // of the worker; may be null
   std::shared_ptr<Residency> residency;  // of the worker; may be null: there is always room
   Millis retry_after_failure{10'000};    // a failed load is tried again by the first request after so long
+  StallLimits stall;
 };
 
 class ModelSlot : public Slot, public Resident, public std::enable_shared_from_this<ModelSlot> {
@@ -41,6 +42,7 @@ class ModelSlot : public Slot, public Resident, public std::enable_shared_from_t
   TimePoint last_used() override;
   void Close(TimePoint until) override;
   ModelInfo Describe() const override;
+  void Watch(TimePoint now) override;
   struct Load load() const override;
   bool was_loaded() const override;
   const std::string& id() const override { return entry_.id; }

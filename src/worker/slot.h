@@ -26,6 +26,8 @@ class Slot {
   virtual const std::string& engine() const = 0;
   // What a process of its own says of its prefix cache; others write into the log themselves.
   virtual void CollectPrefixes(PrefixLog&) {}
+  // To be called about twice a second: an engine in this process that hangs loses its requests.
+  virtual void Watch(TimePoint) {}
 };
 
 }  // namespace cyllm

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
+#include <thread>
 
 #include "base/log.h"
 #include "base/metrics.h"
@@ -54,6 +55,29 @@ struct Worker::Impl {
   const std::shared_ptr<PrefixLog> prefixes = std::make_shared<PrefixLog>();
   int64_t created = 0;
   std::atomic<bool> draining{false};
+
+  Mutex mutex;
+  CondVar changed;
+  bool over CY_GUARDED_BY(mutex) = false;
+  std::thread watch;  // of the slots
+
+  void Watch() {
+    constexpr Millis kLook{500};
+    while (true) {
+      for (const auto& slot : slots) slot->Watch(Clock::now());
+      MutexLock lock(mutex);
+      if (!over) changed.WaitUntil(mutex, Clock::now() + kLook);
+      if (over) return;
+    }
+  }
+  ~Impl() {
+    {
+      MutexLock lock(mutex);
+      over = true;
+      changed.NotifyAll();
+    }
+    if (watch.joinable()) watch.join();
+  }
 
   std::shared_ptr<Slot> Find(const std::string& id) const {
     const auto by = [&](const std::string& name) -> std::shared_ptr<Slot> {
@@ -111,8 +135,9 @@ Result<std::shared_ptr<Worker>> Worker::Make(WorkerOptions options) {
                                        [&](const Manifest& m) { return m.name == entry.engine; });
     if (entry.isolated) {
       if (!impl->io) impl->io = std::make_unique<IoPool>(1, "upstream");
-      const IsolatedSlotOptions to{options.name,    options.engine_dir,     options.model_cache,
-                                   options.threads, manifest->capabilities, impl->residency};
+      const IsolatedSlotOptions to{options.name,      options.engine_dir,     options.model_cache,
+                                   options.threads,   manifest->capabilities, impl->residency,
+                                   options.stall.late};
       impl->slots.push_back(IsolatedSlot::Make(std::move(entry), to, *impl->io));
       continue;
     }
@@ -121,9 +146,11 @@ Result<std::shared_ptr<Worker>> Worker::Make(WorkerOptions options) {
                                                                        .model_cache = options.model_cache,
                                                                        .threads = options.threads,
                                                                        .prefixes = impl->prefixes,
-                                                                       .residency = impl->residency}));
+                                                                       .residency = impl->residency,
+                                                                       .stall = options.stall}));
   }
   impl->options = std::move(options);
+  if (impl->options.stall.late.count() > 0) impl->watch = std::thread([raw = impl.get()] { raw->Watch(); });
   std::shared_ptr<Worker> worker(new Worker(std::move(impl)));
   if (worker->impl_->options.preload) {
     if (Status status = worker->Preload("default"); !status.ok()) return Err(std::move(status));
@@ -156,7 +183,6 @@ Snapshot Worker::Describe() const {
     snapshot.load.running += load.running;
     snapshot.load.waiting += load.waiting;
     snapshot.load.max_running += load.max_running;
-    snapshot.load.steps += load.steps;
     snapshot.ready |= info.state != ModelState::kFailed;
     if (info.state == ModelState::kFailed) failed += (failed.empty() ? "" : ", ") + info.id;
     if (slot->id() == impl_->default_id) {
@@ -172,7 +198,7 @@ Snapshot Worker::Describe() const {
   }
   std::sort(snapshot.models.begin(), snapshot.models.end(),
             [](const ModelInfo& a, const ModelInfo& b) { return a.id < b.id; });
-  if (!failed.empty()) snapshot.not_ready_reasons.push_back("loading failed: " + failed);
+  if (!failed.empty()) snapshot.not_ready_reasons.push_back("failed: " + failed);
   if (preloading) snapshot.not_ready_reasons.push_back("loading the default model");
   if (impl_->draining) snapshot.not_ready_reasons = {"draining"};
   snapshot.ready = snapshot.ready && !preloading && !impl_->draining;

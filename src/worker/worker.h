@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "inference/grpc_server.h"
 #include "inference/service.h"
+#include "worker/engine_host/stall_watch.h"
 #include "worker/residency.h"
 
 namespace cyllm {
@@ -27,6 +28,7 @@ struct WorkerOptions {
   uint32_t threads = 0;           // compute threads; 0: chosen by the engine from the number of cores
   uint32_t max_prompt_chars = 0;  // of old peers' prompts; 0: contract's 50 000
   ResidencyOptions residency;     // which models may be in memory together
+  StallLimits stall;              // when an engine is held to hang
   bool preload = false;           // load the default model at start instead of on first use
 };
 

@@ -70,6 +70,14 @@ void ModelSettings::Declare(Settings& settings) {
        .help =
            "How often models that were unloaded to make room, or when idle, are loaded again; 0: no bound"},
       &reloads_per_minute, 0, 1'000);
+  settings.Add(
+      {.key = "worker.engine_stall_s",
+       .flag = "--engine-stall",
+       .env = {"CY_LLM_ENGINE_STALL"},
+       .help = "An engine that owes an answer and does nothing for so many seconds hangs: its requests go "
+               "elsewhere. One whose steps are short and known to be is found after 5; 0: never",
+       .metavar = "SECONDS"},
+      &engine_stall_s, 0, 86'400);
   settings.Add({.key = "worker.max_prompt_chars",
                 .help = "Longest prompt of a StreamPredict call, in code points; 0: no limit"},
                &max_prompt_chars, 0, 1 << 30);

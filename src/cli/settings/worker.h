@@ -23,6 +23,7 @@ struct ModelSettings {
   int64_t memory_budget_mib = 0;
   int64_t min_residency_s = 30;
   int64_t reloads_per_minute = 6;
+  int64_t engine_stall_s = 60;
 
   void Declare(Settings& settings);
 };

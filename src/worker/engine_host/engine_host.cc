@@ -1,5 +1,7 @@
 #include "worker/engine_host/engine_host.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "sdk/engine.hpp"
 #include "worker/engine_host/convert.h"
@@ -10,6 +12,7 @@ namespace {
 
 // Deltas that the engine may be ahead of the reader.
 constexpr uint32_t kCredit = 128;
+constexpr Millis kStalled{60'000};
 
 struct LoadProgress {
   const EngineHost::Progress& progress;
@@ -20,6 +23,8 @@ int OnProgress(void* ctx, double fraction, cyllm_str detail) {
   return progress && !progress(fraction, sdk::View(detail)) ? 1 : 0;
 }
 
+bool Generates(const RequestFacts& facts) { return facts.kind < Kind::kEmbed; }
+
 }  // namespace
 
 class EngineHost::Listener final : public PipeListener {
@@ -29,7 +34,7 @@ class EngineHost::Listener final : public PipeListener {
   void OnTaken(uint32_t deltas) override {
     taken_ += deltas;
     if (taken_ < kCredit / 2) return;
-    if (auto host = host_.lock()) host->api_->credit(host->engine_, id_, taken_);
+    if (auto host = host_.lock()) host->Credit(id_, taken_);
     taken_ = 0;
   }
   void OnDropped() override {
@@ -45,16 +50,16 @@ class EngineHost::Listener final : public PipeListener {
   uint32_t taken_ = 0;
 };
 
-EngineHost::EngineHost(const cyllm_engine_api* api, std::string worker)
-    : api_(api), worker_(std::move(worker)) {}
+EngineHost::EngineHost(const cyllm_engine_api* api, std::string worker, StallLimits stall)
+    : api_(api), worker_(std::move(worker)), watch_(stall) {}
 
 Result<std::shared_ptr<EngineHost>> EngineHost::Load(const Manifest& manifest, const std::string& config_json,
                                                      std::string worker, const Progress& progress,
                                                      std::shared_ptr<PrefixLog> prefixes,
-                                                     const std::string& model) {
+                                                     const std::string& model, StallLimits stall) {
   Result<const cyllm_engine_api*> api = LoadPlugin(manifest);
   if (!api) return Err(api.error());
-  std::shared_ptr<EngineHost> host(new EngineHost(*api, std::move(worker)));
+  std::shared_ptr<EngineHost> host(new EngineHost(*api, std::move(worker), stall));
   host->prefixes_ = std::move(prefixes);
   const cyllm_callbacks callbacks = {sizeof(cyllm_callbacks), host.get(), OnEvents, OnCache};
   LoadProgress forward{progress};
@@ -100,7 +105,9 @@ EventStream EngineHost::Infer(const Request& request, const Context& context) {
   {
     MutexLock lock(mutex_);
     if (draining_) return EndedStream(Unavailable("the model is being unloaded", "draining"));
-    running_.emplace(id, pipe);
+    if (stalled_until_ != TimePoint::min())
+      return EndedStream(Unavailable("the engine stands still", "engine_stalled"));
+    running_.emplace(id, Running{pipe, Generates(request.facts), false, kCredit});
   }
   const EngineRequest engine_request(id, kCredit, request.facts, **parts);
   cyllm_error error{};
@@ -126,6 +133,7 @@ void EngineHost::OnCache(void* self, const uint64_t* added, size_t n_added, cons
 
 void EngineHost::OnEvents(void* self, const cyllm_event* events, size_t n) {
   auto* host = static_cast<EngineHost*>(self);
+  host->delivered_ += n;
   Batch batch;
   for (size_t i = 0; i < n; ++i) {
     const cyllm_event& in = sdk::At(events, i);
@@ -146,7 +154,11 @@ void EngineHost::Deliver(uint64_t id, Batch batch, const cyllm_event* end) {
     MutexLock lock(mutex_);
     const auto it = running_.find(id);
     if (it == running_.end()) return;  // dropped by its reader
-    pipe = it->second;
+    Running& running = it->second;
+    pipe = running.pipe;
+    const auto deltas = std::ranges::count_if(batch, IsDelta);
+    running.credit -= deltas;
+    running.begun |= deltas > 0;
     if (end) {
       running_.erase(it);
       if (running_.empty()) idle_.NotifyAll();
@@ -171,7 +183,58 @@ cyllm_stats EngineHost::Stats() const {
 
 struct Load EngineHost::load() const {
   const cyllm_stats stats = Stats();
-  return {stats.running, stats.waiting, description_.max_running, stats.steps};
+  return {stats.running, stats.waiting, description_.max_running};
+}
+
+void EngineHost::Credit(uint64_t id, uint32_t deltas) {
+  {
+    MutexLock lock(mutex_);
+    if (const auto it = running_.find(id); it != running_.end()) it->second.credit += deltas;
+  }
+  api_->credit(engine_, id, deltas);
+}
+
+// What does not compute yet may be read (a long prompt) for as long as that takes. Who waits may wait for the
+// place of one whose reader does not read.
+StallWatch::Owes EngineHost::Owes(bool computes) const {
+  auto owes = StallWatch::Owes::kNothing;
+  bool paused = false, begun = false;
+  for (const auto& [id, running] : running_) {
+    if (running.credit <= 0) {
+      paused = true;
+      continue;
+    }
+    begun |= running.begun;
+    const bool step = computes && running.generates && description_.max_step_tokens > 0;
+    owes = std::max(owes, step ? StallWatch::Owes::kStep : StallWatch::Owes::kSomething);
+  }
+  return paused && !begun ? StallWatch::Owes::kNothing : owes;
+}
+
+void EngineHost::Watch(TimePoint now) {
+  const cyllm_stats stats = Stats();
+  const uint64_t moves = stats.steps + stats.tokens_generated + stats.prompt_tokens_processed + delivered_;
+  std::unordered_map<uint64_t, Running> lost;
+  {
+    MutexLock lock(mutex_);
+    if (stalled_until_ != TimePoint::min() && (moves != stalled_at_ || now >= stalled_until_))
+      stalled_until_ = TimePoint::min();
+    if (!watch_.Stalls(Owes(stats.running > 0), moves, now)) return;
+    stalled_until_ = now + kStalled;
+    stalled_at_ = moves;
+    lost.swap(running_);
+    idle_.NotifyAll();
+  }
+  Log()->error("the engine stands still: its {} requests move", lost.size());
+  for (const auto& [id, running] : lost) {
+    api_->cancel(engine_, id);
+    running.pipe->End(Unavailable("the engine stands still", "engine_stalled"));
+  }
+}
+
+bool EngineHost::stalled() const {
+  MutexLock lock(mutex_);
+  return stalled_until_ != TimePoint::min();
 }
 
 bool EngineHost::idle() const {
@@ -180,7 +243,7 @@ bool EngineHost::idle() const {
 }
 
 void EngineHost::Drain(TimePoint until) {
-  std::unordered_map<uint64_t, std::shared_ptr<EventPipe>> left;
+  std::unordered_map<uint64_t, Running> left;
   {
     MutexLock lock(mutex_);
     draining_ = true;
@@ -190,9 +253,9 @@ void EngineHost::Drain(TimePoint until) {
     left.swap(running_);
     idle_.NotifyAll();
   }
-  for (const auto& [id, pipe] : left) {
+  for (const auto& [id, running] : left) {
     api_->cancel(engine_, id);
-    pipe->End(Unavailable("the server is shutting down", "draining"));
+    running.pipe->End(Unavailable("the server is shutting down", "draining"));
   }
 }
 

@@ -14,6 +14,7 @@
 #include "sdk/engine.h"
 #include "worker/engine_host/engine_metrics.h"
 #include "worker/engine_host/plugin.h"
+#include "worker/engine_host/stall_watch.h"
 
 namespace cyllm {
 
@@ -28,7 +29,7 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
   static Result<std::shared_ptr<EngineHost>> Load(const Manifest& manifest, const std::string& config_json,
                                                   std::string worker, const Progress& progress,
                                                   std::shared_ptr<PrefixLog> prefixes = nullptr,
-                                                  const std::string& model = {});
+                                                  const std::string& model = {}, StallLimits stall = {});
   ~EngineHost();
 
   EventStream Infer(const Request& request, const Context& context);
@@ -40,13 +41,26 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
   struct Load load() const;
   bool idle() const;  // no request runs or waits
 
+  // To be called about twice a second. When the engine hangs, its requests end with an error that may be
+  // tried again, and new ones are refused until it moves, or for a minute: then it may try.
+  void Watch(TimePoint now);
+  bool stalled() const;
+
   // New requests are refused; blocks until running ones are done, or cancels them at `until`. Called again,
   // the earlier `until` counts.
   void Drain(TimePoint until);
 
  private:
   class Listener;
-  EngineHost(const cyllm_engine_api* api, std::string worker);
+  struct Running {
+    std::shared_ptr<EventPipe> pipe;
+    bool generates = false;  // by steps of the engine
+    bool begun = false;      // it has given a delta
+    int64_t credit = 0;      // deltas that it may still give
+  };
+  EngineHost(const cyllm_engine_api* api, std::string worker, StallLimits stall);
+  void Credit(uint64_t id, uint32_t deltas);
+  StallWatch::Owes Owes(bool computes) const CY_REQUIRES(mutex_);
   static void OnCache(void* self, const uint64_t* added, size_t n_added, const uint64_t* removed,
                       size_t n_removed);
   static void OnEvents(void* self, const cyllm_event* events, size_t n);
@@ -65,8 +79,13 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
 
   mutable Mutex mutex_;
   CondVar idle_;
-  std::unordered_map<uint64_t, std::shared_ptr<EventPipe>> running_ CY_GUARDED_BY(mutex_);
+  std::unordered_map<uint64_t, Running> running_ CY_GUARDED_BY(mutex_);
   bool draining_ CY_GUARDED_BY(mutex_) = false;
+
+  std::atomic<uint64_t> delivered_{0};  // events
+  StallWatch watch_ CY_GUARDED_BY(mutex_);
+  TimePoint stalled_until_ CY_GUARDED_BY(mutex_) = TimePoint::min();  // min: it does not hang
+  uint64_t stalled_at_ CY_GUARDED_BY(mutex_) = 0;                     // moves
 };
 
 }  // namespace cyllm

@@ -189,6 +189,41 @@ TEST_F(EngineHostTest, AReaderThatDoesNotPullIsNotProducedFor) {
   host->Drain(kNever);
 }
 
+TEST_F(EngineHostTest, AnEngineThatHangsLosesItsRequests) {
+  auto host = Echo(R"("hang_after": 1)");
+  EventStream stream = host->Infer(Ask("w", 10), Here());
+  pool_.RunBlocking([](EventSource& s) -> Task<> {
+    for (bool delta = false; !delta;) {
+      const NextResult next = co_await s.Next(kNever);
+      for (const Event& event : next.events) delta |= IsDelta(event);
+    }
+  }(*stream));
+  const TimePoint now = Clock::now();
+  host->Watch(now);
+  host->Watch(now + Millis(59'999));
+  EXPECT_FALSE(host->stalled());
+  host->Watch(now + Millis(60'000));
+  Collected got;
+  pool_.RunBlocking(Collect(*stream, got));
+  EXPECT_EQ(got.end.reason, "engine_stalled");
+  EXPECT_TRUE(got.end.retryable);
+  EXPECT_EQ(Run(*host, Ask("w", 0)).end.reason, "engine_stalled");
+  // What was cancelled there ends after all: it moves.
+  while (host->stalled()) host->Watch(now + Millis(60'001));
+  EXPECT_TRUE(Run(*host, Ask("w", 0)).end.ok());
+}
+
+TEST_F(EngineHostTest, WhoWaitsForAReaderDoesNotHang) {
+  auto host = Echo("");
+  EventStream stream = host->Infer(Ask("w", 100'000), Here());
+  Collected other = Run(*host, Ask("x", 1));  // the engine has made steps since
+  ASSERT_TRUE(other.end.ok());
+  const TimePoint now = Clock::now();
+  host->Watch(now);
+  host->Watch(now + Millis(600'000));
+  EXPECT_FALSE(host->stalled());
+}
+
 TEST_F(EngineHostTest, DroppingCancelsAndDrainReturns) {
   auto host = Echo(R"("hang_after": 1)");
   EventStream stream = host->Infer(Ask("w", 10), Here());
