@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <unordered_set>
+
 #include "async/signal.h"
 #include "base/log.h"
 #include "base/mutex.h"
@@ -29,6 +31,9 @@ std::string Loggable(const Status& status) {
   return text;
 }
 
+// For the errors of what still runs when draining ends.
+constexpr std::chrono::seconds kLastWords{1};
+
 // %2F in model ids, and whatever else clients escape.
 std::string PercentDecoded(std::string_view text) {
   std::string out;
@@ -44,11 +49,6 @@ std::string PercentDecoded(std::string_view text) {
     }
   }
   return out;
-}
-
-// Of what never became a request.
-HttpResponse Malformed(int status, std::string_view message, std::string_view code) {
-  return ToResponse(dialect::FromHttp(status, message, code), DialectOf(""), "");
 }
 
 }  // namespace
@@ -79,7 +79,7 @@ struct Gateway::Impl {
     return current;
   }
 
-  static HttpServerOptions HttpOptions(const GatewayOptions& o) {
+  HttpServerOptions HttpOptions(const GatewayOptions& o) {
     HttpServerOptions http;
     http.listen = o.listen;
     http.tls_certificate = o.tls_certificate;
@@ -93,8 +93,19 @@ struct Gateway::Impl {
     http.idle_timeout = o.idle_timeout;
     http.write_stall = o.write_stall;
     http.metrics = "gateway_open_connections";
-    http.error = Malformed;
+    http.error = [this](const HttpRequest& request, int status, std::string_view message,
+                        std::string_view code) { return Malformed(request, status, message, code); };
     return http;
+  }
+
+  // Of what never became a request.
+  HttpResponse Malformed(const HttpRequest& request, int status, std::string_view message,
+                         std::string_view code) const {
+    const dialect::Dialect& dialect = DialectOf(request.path);
+    HttpResponse response = ToResponse(dialect::FromHttp(status, message, code), dialect, request.id);
+    for (Header& header : CommonHeaders(*Current(), request, dialect))
+      response.headers.push_back(std::move(header));
+    return response;
   }
 
   Task<> Handle(HttpExchange& exchange) {
@@ -103,7 +114,9 @@ struct Gateway::Impl {
     HttpRequest request = exchange.TakeRequest();
     std::string_view rest;
     const Route* route = FindRoute(request.path, rest);
-    AddHeaders(*policy, request, route, exchange);
+    const dialect::Dialect& dialect = route ? *route->dialect : DialectOf(request.path);
+    for (const Header& header : CommonHeaders(*policy, request, dialect))
+      exchange.AddHeader(header.first, header.second);
     CallOutcome outcome;
     std::string model;
     if (policy->options.admin && (request.path == "/workers" || request.path.starts_with("/workers/"))) {
@@ -138,16 +151,18 @@ struct Gateway::Impl {
   }
 
   // On whatever will be answered: what pages must see, and the dialect's own name of the request's id.
-  static void AddHeaders(const Policy& policy, const HttpRequest& request, const Route* route,
-                         HttpExchange& exchange) {
-    const std::string_view id_header = (route ? *route->dialect : DialectOf(request.path)).id_header;
-    if (!id_header.empty()) exchange.AddHeader(id_header, request.id);
+  using Header = std::pair<std::string, std::string>;
+  static std::vector<Header> CommonHeaders(const Policy& policy, const HttpRequest& request,
+                                           const dialect::Dialect& dialect) {
+    std::vector<Header> out;
+    if (!dialect.id_header.empty()) out.emplace_back(dialect.id_header, request.id);
     const std::string_view origin = request.Header("Origin");
-    if (origin.empty() || !policy.cors.Allows(origin)) return;
-    exchange.AddHeader("Access-Control-Allow-Origin", policy.cors.any() ? "*" : origin);
-    if (!policy.cors.any()) exchange.AddHeader("Vary", "Origin");
-    exchange.AddHeader("Access-Control-Expose-Headers",
-                       "x-request-id, request-id, retry-after, x-should-retry");
+    if (origin.empty() || !policy.cors.Allows(origin)) return out;
+    out.emplace_back("Access-Control-Allow-Origin", policy.cors.any() ? "*" : origin);
+    if (!policy.cors.any()) out.emplace_back("Vary", "Origin");
+    out.emplace_back("Access-Control-Expose-Headers",
+                     "x-request-id, request-id, retry-after, x-should-retry");
+    return out;
   }
 
   static Task<> Respond(HttpExchange& exchange, HttpResponse response, CallOutcome& outcome) {
@@ -233,10 +248,27 @@ struct Gateway::Impl {
     for (Request& one : call->requests) PutRouting(request, one.facts);
     request.body = {};
     InferenceCall run(policy.options, *service, exchange, *route.dialect);
+    const auto running = std::make_shared<Running>(context.home, &run);
+    {
+      MutexLock lock(mutex);
+      calls.insert(running);
+    }
     metrics.running.Increment();
     outcome = co_await run.Run(std::move(*call), std::move(context));
     metrics.running.Decrement();
+    running->call = nullptr;
+    MutexLock lock(mutex);
+    calls.erase(running);
     co_return outcome;
+  }
+
+  void EndRunning() {
+    MutexLock lock(mutex);
+    for (const auto& running : calls) {
+      Post(running->home, [running] {
+        if (running->call) running->call->EndWith(Unavailable("The server is shutting down.", "draining"));
+      });
+    }
   }
 
   Result<dialect::Call> Parse(const Policy& policy, const HttpRequest& request, const Route& route) const {
@@ -280,11 +312,17 @@ struct Gateway::Impl {
     Log()->log(level, "{}", line);
   }
 
+  struct Running {
+    const Executor home;
+    InferenceCall* call;  // null: over; on home
+  };
+
   const std::shared_ptr<InferenceService> service;
   mutable ModelNames names{*service};
   IoPool admin_pool{1, "admin"};
   mutable Mutex mutex;
   std::shared_ptr<const Policy> current CY_GUARDED_BY(mutex);
+  std::unordered_set<std::shared_ptr<Running>> calls CY_GUARDED_BY(mutex);
   GatewayMetrics metrics;
   std::atomic<bool> draining{false};
   HttpServer server;
@@ -304,7 +342,7 @@ Status Gateway::Reload(GatewayOptions options) {
   options.listen = now->options.listen;
   options.admin = now->options.admin;
   options.admin_key = now->options.admin_key;
-  if (Status status = impl_->server.Reload(Impl::HttpOptions(options)); !status.ok()) return status;
+  if (Status status = impl_->server.Reload(impl_->HttpOptions(options)); !status.ok()) return status;
   MutexLock lock(impl_->mutex);
   impl_->current = std::make_shared<const Policy>(std::move(options));
   return Status::Ok();
@@ -313,7 +351,9 @@ Status Gateway::Reload(GatewayOptions options) {
 bool Gateway::Drain(TimePoint until) {
   impl_->draining = true;
   impl_->server.BeginDrain();
-  return impl_->server.WaitIdle(until);
+  if (impl_->server.WaitIdle(until)) return true;
+  impl_->EndRunning();
+  return impl_->server.WaitIdle(After(Clock::now(), kLastWords));
 }
 
 void Gateway::Stop() { impl_->server.Stop(); }

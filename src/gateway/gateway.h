@@ -63,7 +63,8 @@ class Gateway {
   Status Reload(GatewayOptions options);
 
   // Closes the listener, answers new requests on open connections with 503, and returns when running ones are
-  // done, or at `until`. Then Stop() ends the rest. Neither on an I/O thread.
+  // done. What still runs at `until` is ended with an error that its client is told, for a second; then
+  // Stop() ends the rest. Neither on an I/O thread.
   bool Drain(TimePoint until);
   void Stop();
 

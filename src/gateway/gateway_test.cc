@@ -73,6 +73,11 @@ class Client {
     data_.erase(0, length);
     return head;
   }
+  // Nothing has come.
+  bool Silent() const {
+    char byte;
+    return data_.empty() && recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0;
+  }
   std::string Rest() {
     while (Fill()) {
     }
@@ -302,8 +307,7 @@ TEST_F(GatewayTest, Models) {
   const json::value list = BodyOf(Ask(Get("/v1/models")));
   EXPECT_EQ(list.at("data").at(0).at("id"), "org/m");
   for (const char* path : {"/v1/models/org/m", "/v1/models/org%2Fm", "/models/org/m"}) {
-    const json::value one =
-        BodyOf(Ask(Get(path == std::string("/models/org/m") ? "/v1/models/org/m" : path)));
+    const json::value one = BodyOf(Ask(Get(path)));
     EXPECT_EQ(one.at("id"), "org/m");
     EXPECT_EQ(one.at("max_model_len"), 512);
   }
@@ -413,6 +417,30 @@ TEST_F(GatewayTest, DrainFinishesWhatRuns) {
   EXPECT_THAT(response, HasSubstr("Hello"));
   EXPECT_THAT(response, HasSubstr("Connection: close"));
   drain.join();
+}
+
+TEST_F(GatewayTest, WhatStillRunsWhenDrainingEndsIsToldSo) {
+  Batch begin = TextAnswer({"Hel"});
+  begin.pop_back();
+  Start({{begin, {}, true}, {{}, {}, true}, {{}, {}, true}});
+  Client begun(gateway_->address()), waiting(gateway_->address()), whole(gateway_->address());
+  begun.Send(Post("/v1/chat/completions", kStream));
+  begun.Until("Hel");
+  waiting.Send(Post("/v1/chat/completions", kStream));
+  ASSERT_TRUE(service_->WaitForRequests(2));
+  whole.Send(
+      Post("/v1/messages", R"({"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]})"));
+  ASSERT_TRUE(service_->WaitForRequests(3));
+  gateway_->Drain(Clock::now());
+  const std::string cut = begun.Rest();
+  EXPECT_THAT(cut, HasSubstr(R"(data: {"error":{"message":"The server is shutting down.")"));
+  EXPECT_THAT(cut, testing::EndsWith("0\r\n\r\n"));
+  EXPECT_THAT(cut, Not(HasSubstr("[DONE]")));
+  const std::string refused = waiting.Response();
+  EXPECT_THAT(refused, StartsWith("HTTP/1.1 503"));
+  EXPECT_THAT(refused, HasSubstr("Retry-After: 1\r\n"));
+  EXPECT_THAT(whole.Response(), StartsWith("HTTP/1.1 529"));
+  for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(service_->WaitForDrop(i));
 }
 
 TEST_F(GatewayTest, StopEndsStreams) {
@@ -549,6 +577,64 @@ TEST_F(GatewayTest, ConnectionsOfAnAddressAreBounded) {
   EXPECT_EQ(BodyOf(refused).at("error").at("code"), "too_many_connections");
   two.Send(Get("/health", "Connection: close\r\n"));
   EXPECT_THAT(two.Rest(), StartsWith("HTTP/1.1 200"));
+}
+
+TEST_F(GatewayTest, ACrowdOfAnAddressIsToldInPassing) {
+  Start({}, [](GatewayOptions& o) { o.max_connections_per_address = 1; });
+  Client one(gateway_->address());
+  one.Send(Get("/health"));
+  EXPECT_THAT(one.Response(), StartsWith("HTTP/1.1 200"));
+  std::vector<std::unique_ptr<Client>> crowd;
+  for (int i = 0; i < 80; ++i) crowd.push_back(std::make_unique<Client>(gateway_->address()));
+  Client last(gateway_->address());
+  last.Send(Get("/health"));
+  EXPECT_THAT(last.Rest(), HasSubstr("too_many_connections"));
+  one.Send(Get("/health"));
+  EXPECT_THAT(one.Response(), StartsWith("HTTP/1.1 200"));
+}
+
+TEST_F(GatewayTest, WhenAllConnectionsAreTakenOthersWait) {
+  Start({}, [](GatewayOptions& o) { o.max_connections = 2; });
+  Client one(gateway_->address()), two(gateway_->address());
+  for (Client* client : {&one, &two}) {
+    client->Send(Get("/health"));
+    EXPECT_THAT(client->Response(), StartsWith("HTTP/1.1 200"));
+  }
+  Client three(gateway_->address());
+  three.Send(Get("/health"));
+  one.Send(Get("/health"));
+  EXPECT_THAT(one.Response(), StartsWith("HTTP/1.1 200"));
+  EXPECT_TRUE(three.Silent());
+  one.Close();
+  EXPECT_THAT(three.Response(), StartsWith("HTTP/1.1 200"));
+  Client four(gateway_->address());
+  four.Send(Get("/health"));
+  two.Send(Get("/health"));
+  EXPECT_THAT(two.Response(), StartsWith("HTTP/1.1 200"));
+  EXPECT_TRUE(four.Silent());
+  GatewayOptions more;
+  more.max_connections = 9;
+  ASSERT_TRUE(gateway_->Reload(more).ok());
+  EXPECT_THAT(four.Response(), StartsWith("HTTP/1.1 200"));
+}
+
+TEST_F(GatewayTest, WhatIsNoRequestIsRefusedInTheWordsOfItsPath) {
+  Start({}, [](GatewayOptions& o) {
+    o.max_body_bytes = 100;
+    o.body_timeout = Millis(30);
+    o.api_tokens = {"t"};
+  });
+  const std::string large =
+      Ask(Post("/v1/messages", std::string(200, ' '), "Origin: https://app.example\r\n"));
+  EXPECT_THAT(large, StartsWith("HTTP/1.1 413"));
+  EXPECT_THAT(large, HasSubstr("Access-Control-Allow-Origin: *\r\n"));
+  EXPECT_THAT(large, HasSubstr("request-id: req-"));
+  EXPECT_EQ(BodyOf(large).at("error").at("type"), "request_too_large");
+  EXPECT_THAT(std::string(BodyOf(large).at("request_id").as_string()), StartsWith("req-"));
+  EXPECT_TRUE(BodyOf(Ask(Post("/api/chat", std::string(200, ' ')))).at("error").is_string());
+  const std::string slow = Ask("POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{");
+  EXPECT_THAT(slow, StartsWith("HTTP/1.1 408"));
+  EXPECT_EQ(BodyOf(slow).at("type"), "error");
 }
 
 TEST_F(GatewayTest, DialectsRefuseInTheirOwnWords) {

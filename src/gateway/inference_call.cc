@@ -73,9 +73,18 @@ Task<CallOutcome> InferenceCall::Run(dialect::Call call, Context context) {
   co_return std::move(outcome_);
 }
 
+void InferenceCall::EndWith(Status end) {
+  ended_ = std::move(end);
+  if (stream_) stream_->Wake();
+}
+
 Task<bool> InferenceCall::Pull(Batch& events, TimePoint wake_at) {
   events.clear();
   if (gone_) co_return false;
+  if (ended_) {
+    outcome_.end = *ended_;
+    co_return false;
+  }
   NextResult next = co_await stream_->Next(std::min(wake_at, deadline_));
   if (gone_) co_return false;
   switch (next.what) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "gateway/dialects/common/dialect.h"
@@ -29,6 +30,8 @@ class InferenceCall {
                 const dialect::Dialect& dialect);
 
   Task<CallOutcome> Run(dialect::Call call, Context context);
+  // On home, while Run runs: nothing more is waited for, and the client is told `end`.
+  void EndWith(Status end);
 
  private:
   Task<> RunStream(dialect::Writer& writer);
@@ -47,6 +50,7 @@ class InferenceCall {
   TimePoint deadline_ = kNever;
   EventStream stream_;
   bool gone_ = false;
+  std::optional<Status> ended_;  // EndWith
   CallOutcome outcome_;
 };
 

@@ -69,6 +69,7 @@ constexpr Route kRoutes[] = {
     {"/responses", kPost, kOpenAi, Access::kToken, responses::Parse, nullptr},
     {"/rerank", kPost, kOpenAi, Access::kToken, openai::ParseRerank, nullptr},
     {"/models", kGet, kOpenAi, Access::kModels, nullptr, Models},
+    {"/models/{id}", kGet, kOpenAi, Access::kModels, nullptr, Model},
     // Ollama's.
     {"/api/chat", kPost, kOllama, Access::kToken, ollama::ParseChat, nullptr},
     {"/api/generate", kPost, kOllama, Access::kToken, ollama::ParseGenerate, nullptr},

@@ -22,6 +22,8 @@ constexpr size_t kIdleBuffer = 2048;        // that an idle connection holds
 constexpr size_t kBodyStep = 64u << 10;     // of memory for a body, at first
 constexpr size_t kLingerBytes = 64u << 20;  // read and thrown away after a refusal, at most
 constexpr std::chrono::seconds kLinger{2};
+constexpr std::string_view kNoRoom = "Too many connections from this address.";
+constexpr std::string_view kNoRoomCode = "too_many_connections";
 
 bool IsGoodId(std::string_view id) {
   return !id.empty() && id.size() <= 128 && std::all_of(id.begin(), id.end(), [](unsigned char c) {
@@ -93,9 +95,25 @@ Task<> Connection::TurnAway() {
   const bool begun = co_await Begin();
   if (begun && co_await WaitForBytes(kLinger)) {
     request_.id = MakeId();
-    co_await Refuse(503, "Too many connections from this address.", "too_many_connections");
+    co_await Refuse(503, kNoRoom, kNoRoomCode);
   }
   co_await End();
+}
+
+void Connection::TurnAwayAtOnce() {
+  if (!options_->tls()) {
+    request_.id = MakeId();
+    const HttpResponse response = options_->error(request_, 503, kNoRoom, kNoRoomCode);
+    const std::string data = Head(response, false) + response.body;
+    std::string scrap(kReadAhead, '\0');
+    ByteStream::Socket& socket = stream_.socket();
+    ByteStream::Error ignored;
+    socket.non_blocking(true, ignored);
+    socket.write_some(asio::buffer(data), ignored);
+    socket.read_some(asio::buffer(scrap), ignored);  // what is left unread would reset the connection
+    socket.shutdown(ByteStream::Socket::shutdown_send, ignored);
+  }
+  stream_.Close();
 }
 
 Task<> Connection::Run() {
@@ -107,7 +125,7 @@ Task<> Connection::Run() {
     on_hangup_ = nullptr;
     co_await Unwatch();
     if (!answered_ && !gone_)
-      co_await Respond(options_->error(500, "The server gave no answer.", "internal_error"));
+      co_await Respond(options_->error(request_, 500, "The server gave no answer.", "internal_error"));
     if (streaming_) gone_ = true;  // a stream that was not finished must not look finished
     if (gone_ || !keep_alive_) break;
   }
@@ -288,7 +306,7 @@ Task<Connection::Read> Connection::Refuse(int status, std::string_view text, std
   answered_ = false;
   keep_alive_ = false;
   Log()->info("{} -> {}: {}", request_.id, status, message);
-  co_await Respond(options_->error(status, message, code));
+  co_await Respond(options_->error(request_, status, message, code));
   co_await Linger();
   co_return Read::kAnswered;
 }

@@ -24,6 +24,9 @@ class Connection final : public HttpExchange {
   Task<> Run();
   // Instead of Run: has no room; answers what comes first with 503. Takes 4 s at most, and the handshake.
   Task<> TurnAway();
+  // The same without waiting for anything: what the kernel does not take at once is not said. On any thread,
+  // as the only call.
+  void TurnAwayAtOnce();
   void Abort();        // ends it now; on home
   void CloseIfIdle();  // ends it when it waits for a request; on home
   Executor home() const override { return home_; }

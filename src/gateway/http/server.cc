@@ -19,7 +19,7 @@ using asio::ip::tcp;
 
 namespace {
 
-// Connections that are being told that there is no room; more are closed at once.
+// Connections that are being told that there is no room, with time to listen; more are told in passing.
 constexpr size_t kTurnedAway = 64;
 
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
@@ -88,20 +88,25 @@ struct HttpServer::Impl {
       const asio::ip::address peer = socket.remote_endpoint(ec).address();
       const auto [now, context] = Options();
       std::shared_ptr<Connection> connection;
-      bool full = false;
+      bool full = false, in_passing = false;
       {
         MutexLock lock(mutex);
         const auto of_peer = per_address.find(peer);
         full = now->max_connections_per_address > 0 && of_peer != per_address.end() &&
                of_peer->second >= now->max_connections_per_address;
-        if (full && turned_away.size() >= kTurnedAway) continue;
         connection = std::make_shared<Connection>(std::move(socket), context, home, now, handler, draining);
-        if (full) {
+        if (full && turned_away.size() >= kTurnedAway) {
+          in_passing = true;
+        } else if (full) {
           turned_away.insert(connection);
         } else {
           ++per_address[peer];
           connections.emplace(connection, peer);
         }
+      }
+      if (in_passing) {
+        connection->TurnAwayAtOnce();
+        continue;
       }
       if (full) {
         if (!scope.Spawn(home, TurnAway(connection))) ForgetTurnedAway(connection);
@@ -143,7 +148,7 @@ struct HttpServer::Impl {
       if (connections.empty()) empty.NotifyAll();
     }
     if (open) open->Decrement();
-    if (count-- == Options().first->max_connections) room.Notify();
+    if (count-- >= Options().first->max_connections) room.Notify();
   }
 
   std::pair<std::shared_ptr<const HttpServerOptions>, ByteStream::TlsContext> Options() {
@@ -212,6 +217,7 @@ Status HttpServer::Reload(HttpServerOptions options) {
     return InvalidArgument("whether connections are encrypted can only change with a new start");
   impl_->options = std::make_shared<const HttpServerOptions>(std::move(options));
   impl_->tls = std::move(*tls);
+  impl_->room.Notify();
   return Status::Ok();
 }
 

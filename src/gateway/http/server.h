@@ -28,8 +28,13 @@ struct HttpServerOptions {
   std::chrono::milliseconds write_stall{60'000};    // a client that takes nothing for so long is cut off
   std::string tls_certificate, tls_key;             // PEM files (the chain, its key); empty: plain HTTP
   std::string metrics;                              // name of the gauge of open connections; empty: none
-  // The answer to what is no proper request (408, 413, 431, 400), and to a handler that gave none (500).
-  HttpResponse (*error)(int status, std::string_view message, std::string_view code) = PlainError;
+  // The answer to what is no proper request (408, 413, 431, 400), and to a handler that gave none (500). Of
+  // the request there is what could be read: often no more than its id.
+  std::function<HttpResponse(const HttpRequest& request, int status, std::string_view message,
+                             std::string_view code)>
+      error = [](const HttpRequest&, int status, std::string_view message, std::string_view code) {
+        return PlainError(status, message, code);
+      };
 
   bool tls() const { return !tls_certificate.empty(); }
 };
