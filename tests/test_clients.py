@@ -22,11 +22,11 @@ def url():
         yield url
 
 
-def run(command: list, url: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
+def run(command: list, url: str, cwd: Path, expect: int = 0, **env: str) -> subprocess.CompletedProcess:
     base = {"PATH": os.environ["PATH"], "HOME": str(cwd), "NO_PROXY": "*", "GATEWAY": url, "KEY": "none"}
     done = subprocess.run([str(c) for c in command], env=base | env, cwd=cwd, text=True, capture_output=True,
                           stdin=subprocess.DEVNULL, timeout=180)  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == expect, done.stdout + done.stderr
     return done
 
 
@@ -61,12 +61,21 @@ env_key = "CY_KEY"
 """
 
 
+def codex(url: str, home: Path, expect: int = 0) -> subprocess.CompletedProcess:
+    (home / ".codex").mkdir()
+    (home / ".codex/config.toml").write_text(CODEX.format(url=url))
+    return run([NODE / "node_modules/.bin/codex", "exec", "--skip-git-repo-check", "--sandbox", "read-only", "apple pear"],
+               url, home, expect, CY_KEY="none")  # fmt: skip
+
+
 def test_codex(url, tmp_path):
-    (tmp_path / ".codex").mkdir()
-    (tmp_path / ".codex/config.toml").write_text(CODEX.format(url=url))
-    done = run([NODE / "node_modules/.bin/codex", "exec", "--skip-git-repo-check", "--sandbox", "read-only", "apple pear"],
-               url, tmp_path, CY_KEY="none")  # fmt: skip
-    assert "apple pear" in done.stdout
+    assert "apple pear" in codex(url, tmp_path).stdout
+
+
+@pytest.mark.real
+def test_codex_knows_when_the_context_is_full(real, tmp_path):
+    """Its instructions alone are longer than what the test model can read."""
+    assert "ran out of room in the model's context window" in codex(real, tmp_path, expect=1).stderr
 
 
 def test_copilot(url, tmp_path):

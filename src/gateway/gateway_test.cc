@@ -184,6 +184,26 @@ TEST_F(GatewayTest, RefusalBeforeAcceptedKeepsItsStatusInStreams) {
   EXPECT_EQ(BodyOf(response).at("error").at("code"), "overloaded");
 }
 
+TEST_F(GatewayTest, OnlyStreamedResponsesAreToldOfAFullContextInTheStream) {
+  Start({{{},
+          InvalidArgument("The maximum context length is 8 tokens; it has 9", "", "context_length_exceeded"),
+          false}});
+  for (const char* stream : {"false", "true"}) {
+    const std::string fields = std::string(R"({"model":"m","max_tokens":9,"stream":)") + stream;
+    const std::string messages = R"(,"messages":[{"role":"user","content":"hi"}]})";
+    EXPECT_THAT(Ask(Post("/v1/chat/completions", fields + messages)), StartsWith("HTTP/1.1 400"));
+    EXPECT_THAT(Ask(Post("/v1/messages", fields + messages)), StartsWith("HTTP/1.1 400"));
+  }
+  EXPECT_THAT(Ask(Post("/v1/responses", R"({"input":"hi"})")), StartsWith("HTTP/1.1 400"));
+  Client client(gateway_->address());
+  client.Send(Post("/v1/responses", R"({"input":"hi","stream":true})", "Connection: close\r\n"));
+  const std::string all = client.Rest();
+  EXPECT_THAT(all, StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(all, HasSubstr("event: response.created\n"));
+  EXPECT_THAT(all, HasSubstr("event: response.failed\n"));
+  EXPECT_THAT(all, HasSubstr(R"("error":{"code":"context_length_exceeded","message":"The maximum)"));
+}
+
 TEST_F(GatewayTest, FailureMidStreamIsAnErrorEvent) {
   Batch begin = TextAnswer({"Hel"});
   begin.pop_back();

@@ -153,11 +153,11 @@ Task<> InferenceCall::RunStream(dialect::Writer& writer) {
   while (!accepted && Clock::now() < commit) {
     if (!co_await Pull(events, commit)) {
       if (gone_) co_return;
-      if (!outcome_.end.ok()) {
+      if (!outcome_.end.ok() && !writer.TellsInStream(dialect::FromStatus(outcome_.end))) {
         co_await Refuse();
         co_return;
       }
-      break;  // ended well without a word
+      break;  // ended well without a word, or badly with one for the stream
     }
     std::erase_if(events, IsNote);
     accepted = !events.empty();

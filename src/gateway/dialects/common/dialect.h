@@ -57,6 +57,8 @@ class Writer {
   virtual void End(std::string& out) = 0;
   // An error after the header was sent, in the stream's own form.
   virtual void Fail(const ApiError&, std::string&) {}
+  // Of a refusal that came before the header: its clients look for it in the stream, after a 200.
+  virtual bool TellsInStream(const ApiError&) const { return false; }
   const Totals& totals() const { return totals_; }
 
  protected:

@@ -186,6 +186,11 @@ void ResponseWriter::End(std::string& out) {
   Emit(whole ? "response.completed" : "response.incomplete", R"("response":)" + response, out);
 }
 
+// As OpenAI does: to Codex a 400 is the end, and only the event makes it compact its history.
+bool ResponseWriter::TellsInStream(const dialect::ApiError& error) const {
+  return error.code == "context_length_exceeded";
+}
+
 void ResponseWriter::Fail(const dialect::ApiError& error, std::string& out) {
   Close(out);
   const std::string text =

@@ -22,6 +22,7 @@ class ResponseWriter final : public dialect::Writer {
 
   void Start(std::string& out) override;
   void End(std::string& out) override;
+  bool TellsInStream(const dialect::ApiError& error) const override;
   void Fail(const dialect::ApiError& error, std::string& out) override;
 
  private:
