@@ -46,6 +46,9 @@ const std::vector<float>& Step::Keep(std::vector<float> values) {
   return values_.emplace_back(std::move(values));
 }
 const cyllm_logprob* Step::Keep(const cyllm_logprob& logprob) { return &logprobs_.emplace_back(logprob); }
+const std::vector<cyllm_logprob>& Step::Keep(std::vector<cyllm_logprob> logprobs) {
+  return logprob_lists_.emplace_back(std::move(logprobs));
+}
 const cyllm_error* Step::Keep(const cyllm_error& error) { return &errors_.emplace_back(error); }
 void Step::Clear() {
   events_.clear();
@@ -54,6 +57,7 @@ void Step::Clear() {
   token_lists_.clear();
   values_.clear();
   logprobs_.clear();
+  logprob_lists_.clear();
   errors_.clear();
 }
 
@@ -162,6 +166,13 @@ void Job::Aside(Step& step) {
     event.token_ids = tokens.data();
     event.n_token_ids = tokens.size();
     event.end = end = {prompt_.token_ids.size(), prompt_.text.size(), 0, 0};
+    if (logprobs_) {
+      std::vector<cyllm_logprob> pieces;
+      for (const int32_t token : tokens)
+        pieces.push_back({token, 0, step.Keep(std::string(1, static_cast<char>(token))), nullptr, 0});
+      event.logprobs = step.Keep(std::move(pieces)).data();
+      event.n_logprobs = tokens.size();
+    }
   }
   cyllm_event& finished = step.Add(id_, CYLLM_EVENT_FINISHED);
   finished.prompt_tokens = prompt_.tokens;

@@ -27,6 +27,7 @@ class Step {
   const std::vector<int32_t>& Keep(std::vector<int32_t> tokens);
   const std::vector<float>& Keep(std::vector<float> values);
   const cyllm_logprob* Keep(const cyllm_logprob& logprob);
+  const std::vector<cyllm_logprob>& Keep(std::vector<cyllm_logprob> logprobs);
   const cyllm_error* Keep(const cyllm_error& error);
 
   const std::vector<cyllm_event>& events() const { return events_; }
@@ -39,6 +40,7 @@ class Step {
   std::deque<std::vector<int32_t>> token_lists_;
   std::deque<std::vector<float>> values_;
   std::deque<cyllm_logprob> logprobs_;
+  std::deque<std::vector<cyllm_logprob>> logprob_lists_;
   std::deque<cyllm_error> errors_;
 };
 

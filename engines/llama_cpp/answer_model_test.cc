@@ -481,6 +481,15 @@ TEST_F(AnswerModelTest, TextsToTokensAndBack) {
   const ChoiceResult c = gatherer_.Wait(8030).choices.at(0);
   EXPECT_EQ(c.tokens, model_->vocabulary->Tokenize(there.prompt));
   EXPECT_EQ(c.text, there.prompt);
+  EXPECT_TRUE(c.pieces.empty());
+  TestRequest pieces(8033);
+  pieces.request.kind = CYLLM_KIND_TOKENIZE;
+  pieces.sampling.logprobs = 1;
+  pieces.prompt = there.prompt;
+  Submit(pieces);
+  std::string joined;
+  for (const std::string& piece : gatherer_.Wait(8033).choices.at(0).pieces) joined += piece;
+  EXPECT_EQ(joined, there.prompt);
   TestRequest back(8031);
   back.Tokens(c.tokens).request.kind = CYLLM_KIND_DETOKENIZE;
   Submit(back);

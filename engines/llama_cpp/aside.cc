@@ -63,6 +63,7 @@ int32_t Aside::Submit(const cyllm_request& in, cyllm_error* error) {
   job->kind = in.kind;
   job->dimensions = in.dimensions;
   job->special = in.no_special_tokens == 0;
+  job->pieces = in.sampling->logprobs != 0;
   job->chat.messages = sdk::View(in.messages_json);
   job->chat.tools = sdk::View(in.tools_json);
   job->chat.kwargs = sdk::View(in.template_kwargs_json);
@@ -171,6 +172,8 @@ void Aside::Tokens(const Job& job) {
     }
     tokens = vocabulary_.Tokenize(text, job.special);
     delta.part.text = std::move(text);
+    for (size_t i = 0; job.pieces && i < tokens.size(); ++i)
+      delta.scores.push_back({{.token = tokens[i]}, vocabulary_.Piece(tokens[i]), {}});
   } else {
     Detokenizer detokenizer;
     for (const Token token : tokens) delta.part.text += detokenizer.Push(vocabulary_.Piece(token));

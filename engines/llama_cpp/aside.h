@@ -53,6 +53,7 @@ class Aside {
     uint64_t id = 0;
     uint32_t kind = 0, dimensions = 0;
     bool special = true;        // TOKENIZE: with what prompts begin with
+    bool pieces = false;        // TOKENIZE: with the bytes of each token
     ChatInput chat;             // TOKENIZE
     std::string text;           // TOKENIZE; RERANK: the query
     std::vector<Token> tokens;  // DETOKENIZE

@@ -94,6 +94,7 @@ struct ChoiceResult {
   std::vector<Call> calls;
   std::vector<int32_t> tokens;
   std::vector<float> logprobs;
+  std::vector<std::string> pieces;  // the bytes that go with them
   uint32_t text_events = 0;
   bool finished = false;
   uint32_t reason = 0, prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
@@ -219,7 +220,10 @@ class Gatherer {
         c.calls[e.tool_index].arguments += sdk::View(e.text);
       }
       c.tokens.insert(c.tokens.end(), e.token_ids, e.token_ids + e.n_token_ids);
-      for (size_t i = 0; i < e.n_logprobs; ++i) c.logprobs.push_back(e.logprobs[i].logprob);
+      for (size_t i = 0; i < e.n_logprobs; ++i) {
+        c.logprobs.push_back(e.logprobs[i].logprob);
+        c.pieces.emplace_back(sdk::View(e.logprobs[i].bytes));
+      }
     } else {
       ASSERT_EQ(e.type, static_cast<uint32_t>(CYLLM_EVENT_FINISHED));
       c.finished = true;

@@ -121,7 +121,7 @@ typedef struct cyllm_sampling {
   int32_t top_k; /* <= 0: off */
   uint32_t min_tokens;
   uint32_t ignore_eos;
-  uint32_t logprobs; /* non-zero: deltas carry logprobs */
+  uint32_t logprobs; /* non-zero: deltas carry logprobs; TOKENIZE: entries whose `bytes` are each token's */
   uint32_t top_logprobs;
   const cyllm_logit_bias* logit_bias;
   size_t n_logit_bias;

@@ -270,6 +270,13 @@ TEST(ReadBody, Tokens) {
   EXPECT_EQ(Whole(Kind::kDetokenize, 0, R"({"prompt":"hi"})").text(), "hi");
   EXPECT_EQ(Whole(Kind::kDetokenize, 0, R"({"content":"hi"})").text(), "hi");
   EXPECT_FALSE(Whole(Kind::kTokenize, 0, R"({"tokens":["a"]})").status.ok());
+  const auto pieces = Whole(Kind::kTokenize, 0, R"({"tokens":[{"id":4,"piece":"a"},{"id":5,"piece":[195]}]})")
+                          .All<TextDelta>()[0];
+  EXPECT_EQ(pieces.token_ids, (std::vector<int32_t>{4, 5}));
+  EXPECT_EQ(pieces.logprobs.at(0).bytes + pieces.logprobs.at(1).bytes, "a\xc3");
+  for (const char* wrong :
+       {R"([{"id":4}])", R"([{"id":4,"piece":[256]}])", R"([{"piece":"a"}])", R"([{"id":4,"piece":"a"},5])"})
+    EXPECT_FALSE(Whole(Kind::kTokenize, 0, std::string(R"({"tokens":)") + wrong + "}").status.ok()) << wrong;
   EXPECT_EQ(Whole(Kind::kTokenize, 0, R"({"error":{"message":"no","code":400}})").status.code,
             Code::kInvalidArgument);
 }

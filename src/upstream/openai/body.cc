@@ -3,6 +3,8 @@
 #include <bit>
 #include <boost/json.hpp>
 #include <cstring>
+#include <limits>
+#include <optional>
 
 #include "upstream/openai/answer.h"
 #include "upstream/openai/error.h"
@@ -134,6 +136,42 @@ Status Ranks(const json::value& body, size_t inputs, Batch& out) {
   return places.all() ? Status::Ok() : Garbage();
 }
 
+// A text, or the bytes of what is none.
+std::optional<std::string> Piece(const json::object& token) {
+  const json::value* piece = token.if_contains("piece");
+  if (piece && piece->is_string()) return std::string(piece->get_string());
+  if (!piece || !piece->is_array()) return std::nullopt;
+  std::string bytes;
+  for (const json::value& byte : piece->get_array()) {
+    if (!byte.is_int64() || byte.get_int64() < 0 || byte.get_int64() > 255) return std::nullopt;
+    bytes += static_cast<char>(byte.get_int64());
+  }
+  return bytes;
+}
+
+// Ids, or objects with the piece of each.
+std::optional<TextDelta> Tokens(const json::value& body) {
+  const json::object* object = body.if_object();
+  const json::value* tokens = object ? object->if_contains("tokens") : nullptr;
+  if (!tokens || !tokens->is_array()) return std::nullopt;
+  TextDelta delta;
+  if (tokens->get_array().empty() || !tokens->get_array().front().is_object()) {
+    auto ids = ReadIds(*object, "tokens");
+    if (!ids) return std::nullopt;
+    delta.token_ids = std::move(*ids);
+  } else {
+    for (const json::value& token : tokens->get_array()) {
+      const auto id = token.is_object() ? ReadInteger(token.get_object(), "id") : std::nullopt;
+      auto piece = id ? Piece(token.get_object()) : std::nullopt;
+      if (!piece || *id < 0 || *id > std::numeric_limits<int32_t>::max()) return std::nullopt;
+      delta.token_ids.push_back(static_cast<int32_t>(*id));
+      delta.logprobs.push_back({delta.token_ids.back(), std::move(*piece), 0, {}});
+    }
+  }
+  delta.end.tokens = delta.token_ids.size();
+  return delta;
+}
+
 }  // namespace
 
 Status ReadBody(Kind kind, size_t inputs, std::string_view text, const std::string& worker, Batch& out,
@@ -157,9 +195,9 @@ Status ReadBody(Kind kind, size_t inputs, std::string_view text, const std::stri
       status = Ranks(body, inputs, events);
       break;
     case Kind::kTokenize: {
-      const auto ids = body.is_object() ? ReadIds(body.get_object(), "tokens") : std::nullopt;
-      if (!ids) return Garbage();
-      events.push_back(TextDelta{0, {}, *ids, {}, {ids->size(), 0, 0, 0}});
+      std::optional<TextDelta> tokens = Tokens(body);
+      if (!tokens) return Garbage();
+      events.push_back(std::move(*tokens));
       break;
     }
     case Kind::kDetokenize: {

@@ -255,6 +255,7 @@ class Mapper {
       case TokenizeForm::kNone:
         return Refuse("");
       case TokenizeForm::kVllm:
+        if (parts_.sampling.logprobs) Refuse("with_pieces");
         if (!parts_.messages_json.empty()) {
           body_.Raw("messages", parts_.messages_json);
           if (!parts_.tools_json.empty()) body_.Raw("tools", parts_.tools_json);
@@ -269,6 +270,7 @@ class Mapper {
         if (!parts_.messages_json.empty()) return Refuse("messages");
         body_.Text("content", parts_.prompt);
         body_.Raw("add_special", special);
+        if (parts_.sampling.logprobs) body_.True("with_pieces");
     }
   }
 

@@ -185,6 +185,11 @@ TEST(ToHttp, VectorsRanksAndTokens) {
             json::parse(R"({"model":"m","prompt":"x","add_special_tokens":false})"));
   EXPECT_EQ(Body("llama-server", facts, parts),
             json::parse(R"({"model":"m","content":"x","add_special":false})"));
+  parts.sampling.logprobs = true;
+  EXPECT_EQ(Refused("vllm", facts, parts), "unsupported with_pieces");
+  EXPECT_EQ(Body("llama-server", facts, parts),
+            json::parse(R"({"model":"m","content":"x","add_special":false,"with_pieces":true})"));
+  parts.sampling.logprobs = false;
   facts.kind = Kind::kDetokenize;
   parts.prompt_tokens = {9};
   EXPECT_EQ(Body("vllm", facts, parts, "/detokenize"), json::parse(R"({"model":"m","tokens":[9]})"));

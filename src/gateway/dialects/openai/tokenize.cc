@@ -1,5 +1,6 @@
 // POST /tokenize and /detokenize, in llama.cpp's spelling and in vLLM's; answers have the fields of both.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/utf8.h"
 #include "gateway/dialects/common/messages.h"
@@ -15,7 +16,8 @@ namespace {
 
 class TokensWriter final : public dialect::Writer {
  public:
-  TokensWriter(bool text, dialect::ResponseInfo info) : Writer(1), text_(text), info_(std::move(info)) {}
+  TokensWriter(bool text, bool pieces, dialect::ResponseInfo info)
+      : Writer(1), text_(text), pieces_(pieces), info_(std::move(info)) {}
 
   void End(std::string& out) override {
     if (text_) {
@@ -37,11 +39,25 @@ class TokensWriter final : public dialect::Writer {
       value_ += delta->text;
       return;
     }
-    for (const int32_t id : delta->token_ids)
-      fmt::format_to(std::back_inserter(value_), "{}{}", count_++ ? "," : "", id);
+    for (size_t i = 0; i < delta->token_ids.size(); ++i) {
+      if (count_++ > 0) value_ += ',';
+      if (pieces_) {
+        const std::string* piece = i < delta->logprobs.size() ? &delta->logprobs[i].bytes : nullptr;
+        fmt::format_to(std::back_inserter(value_), R"({{"id":{},"piece":{}}})", delta->token_ids[i],
+                       piece ? PieceJson(*piece) : "null");
+      } else {
+        fmt::format_to(std::back_inserter(value_), "{}", delta->token_ids[i]);
+      }
+    }
   }
 
-  const bool text_;
+  // A text, or the bytes of what is none, as llama.cpp's server has it.
+  static std::string PieceJson(const std::string& bytes) {
+    if (IsValidUtf8(bytes)) return '"' + JsonEscape(bytes) + '"';
+    return fmt::format("[{}]", fmt::join(std::vector<uint8_t>(bytes.begin(), bytes.end()), ","));
+  }
+
+  const bool text_, pieces_;
   const dialect::ResponseInfo info_;
   std::string value_;
   size_t count_ = 0;
@@ -53,9 +69,9 @@ dialect::Call CallOf(std::string model, Kind kind, RequestFacts facts, PayloadPa
   facts.kind = kind;
   facts.needs = kCapTokenize;
   call.id_prefix = "tok-";
-  call.writer = [text = kind ==
-                        Kind::kDetokenize](dialect::ResponseInfo info) -> std::unique_ptr<dialect::Writer> {
-    return std::make_unique<TokensWriter>(text, std::move(info));
+  call.writer = [text = kind == Kind::kDetokenize, pieces = parts.sampling.logprobs](
+                    dialect::ResponseInfo info) -> std::unique_ptr<dialect::Writer> {
+    return std::make_unique<TokensWriter>(text, pieces, std::move(info));
   };
   call.requests.push_back({std::move(facts), Payload::Of(std::move(parts))});
   return call;
@@ -82,8 +98,7 @@ Result<dialect::Call> ParseTokenize(std::string_view body, const dialect::Limits
   }
   parts.no_special_tokens = !(llama_cpp ? fields.Bool("add_special").value_or(false)
                                         : fields.Bool("add_special_tokens").value_or(true));
-  if (fields.Bool("with_pieces").value_or(false))
-    fields.Fail(InvalidArgument("'with_pieces' is not supported.", "with_pieces", "unsupported"));
+  parts.sampling.logprobs = fields.Bool("with_pieces").value_or(false);
   if (!fields.ok()) return Err(fields.status());
   return CallOf(std::move(model), Kind::kTokenize, std::move(facts), std::move(parts));
 }

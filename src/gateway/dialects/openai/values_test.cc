@@ -83,7 +83,12 @@ TEST(TokenizeTest, BothSpellings) {
   std::string out;
   vllm->writer(info)->End(out);
   EXPECT_EQ(json::parse(out), json::parse(R"({"tokens":[],"count":0,"max_model_len":9})"));
-  EXPECT_EQ(ParseTokenize(R"({"content":"a","with_pieces":true})", {}).error().param, "with_pieces");
+  const auto pieces = ParseTokenize(R"({"content":"a","with_pieces":true})", {});
+  EXPECT_TRUE(PartsOf(pieces).sampling.logprobs);
+  EXPECT_EQ(
+      BodyOf(*pieces, {TextDelta{0, "", {5, 6, 7}, {{5, "a\"", 0, {}}, {6, "\xc3\xff", 0, {}}}, {}}, kDone}),
+      json::parse(
+          R"({"tokens":[{"id":5,"piece":"a\""},{"id":6,"piece":[195,255]},{"id":7,"piece":null}],"count":3})"));
   EXPECT_FALSE(
       PartsOf(ParseTokenize(R"({"messages":[{"role":"user","content":"x"}]})", {})).messages_json.empty());
   EXPECT_FALSE(ParseTokenize("{}", {}));
