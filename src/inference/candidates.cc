@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "inference/fleet.h"
+#include "inference/prefix_hash.h"
 
 namespace cyllm {
 namespace {
@@ -115,6 +116,13 @@ struct Search {
 };
 
 }  // namespace
+
+uint64_t Tries::Hash() const {
+  if (slots.empty() && too_short == 0) return 0;
+  std::string text = std::to_string(too_short);
+  for (const uint32_t slot : slots) text += '/' + std::to_string(slot);
+  return Hash64(text);
+}
 
 Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts, const Tries& tries,
                           TimePoint now) {

@@ -141,6 +141,8 @@ struct Candidates {
 struct Tries {
   std::vector<uint32_t> slots;  // where it has failed already
   uint32_t too_short = 0;       // a context of so many tokens did not hold it
+
+  uint64_t Hash() const;  // 0: nothing yet
 };
 
 // A worker whose context looks too short by RequestFacts' estimate is asked after the others, never left out:

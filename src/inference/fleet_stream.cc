@@ -227,7 +227,7 @@ void FleetStream::Ended(Status why) {
 }
 
 void FleetStream::Park() {
-  if (ticket_) return fleet_->queue_.GiveTurnBack(ticket_);
+  if (ticket_) return fleet_->queue_.NobodyTakes(ticket_, tries_.Hash());
   auto ticket = fleet_->queue_.Enter(request_.facts, context_.home, Clock::now(), context_.deadline);
   if (!ticket) return End(ticket.error());
   ticket_ = std::move(*ticket);

@@ -23,9 +23,10 @@ std::shared_ptr<FakeService> Backend(Script script, const std::string& model = "
 const Status kLost = Unavailable("the connection was lost");
 
 struct FleetTest : testing::Test {
-  EventStream Ask(const std::string& model = "m", uint32_t epoch = 0) {
+  EventStream Ask(const std::string& model = "m", uint32_t epoch = 0, const std::string& adapter = {}) {
     Request request;
     request.facts.model = model;
+    request.facts.adapter = adapter;
     request.facts.resume.epoch = epoch;
     request.payload = Payload::Of({});
     Context context;
@@ -440,6 +441,36 @@ TEST_F(FleetTest, OverloadedGoesElsewhereOrWaitsUntilSomethingEnds) {
   EXPECT_EQ(got.Text(), "second");
   EXPECT_EQ(std::get<Accepted>(got.events.front()).route.attempts, 1u);  // the refusal was no attempt
   EXPECT_TRUE(fleet->queue().empty("m"));
+}
+
+TEST_F(FleetTest, WhoWaitsForOneWorkerDoesNotHoldUpThoseThatAnotherTakes) {
+  const Status full = Unavailable("full", "overloaded", Millis(60'000));
+  auto tuned = std::make_shared<FakeService>(std::vector<Script>{
+      {TextAnswer({"first"}), Status::Ok(), true}, {{}, full}, {TextAnswer({"tuned"}), Status::Ok()}});
+  auto plain = Backend({TextAnswer({"plain"}), Status::Ok()});
+  Snapshot with = Serving("m"), without = Serving("m");
+  with.models[0].adapters = {"x"};
+  without.models[0].adapters = {"y"};
+  tuned->SetSnapshot(with);
+  plain->SetSnapshot(without);
+  fleet->Add("1", tuned);
+  fleet->Add("2", plain);
+  auto first = Ask("m", 0, "x"), waits = Ask("m", 0, "x");
+  pool.RunBlocking([](EventSource& a, EventSource& b) -> Task<> {
+    co_await a.Next(kNever);
+    const NextResult queued = co_await b.Next(kNever);
+    EXPECT_TRUE(std::holds_alternative<Progress>(queued.events.at(0)));
+    EXPECT_EQ((co_await b.Next(kPoll)).what, NextResult::What::kTimeout);
+  }(*first, *waits));
+  EXPECT_EQ(fleet->queue().waiting("m"), 1u);
+  auto other = Ask("m", 0, "y");
+  Collected got;
+  pool.RunBlocking(Collect(*other, got));
+  EXPECT_EQ(got.Text(), "plain");
+  Drop(std::move(first));
+  Collected late;
+  pool.RunBlocking(Collect(*waits, late));
+  EXPECT_EQ(late.Text(), "tuned");
 }
 
 TEST_F(FleetTest, InFrontOfFleetsThatQueueOverloadedIsFinal) {

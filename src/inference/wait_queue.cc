@@ -3,12 +3,21 @@
 #include <algorithm>
 #include <cmath>
 
+#include "inference/prefix_hash.h"
+
 namespace cyllm {
 namespace {
 
 constexpr double kNewest = 0.1;         // weight of the newest interval
 constexpr size_t kMaxLines = 4'096;     // of models that somebody asked for
 constexpr Millis kRetryUnknown{1'000};  // when nothing is known about the pace
+
+// What FindCandidates tells workers by.
+uint64_t Wants(const RequestFacts& facts) {
+  const std::string text = facts.adapter + '\0' + facts.resume.digest + '\0' + std::to_string(facts.needs) +
+                           (facts.resume.choices.empty() ? "" : "r");
+  return Hash64(text);
+}
 
 }  // namespace
 
@@ -29,6 +38,7 @@ Result<std::shared_ptr<WaitQueue::Ticket>> WaitQueue::Enter(const RequestFacts& 
   auto ticket = std::make_shared<Ticket>(std::move(home), now);
   ticket->model = facts.model;
   ticket->rank = rank;
+  ticket->wants = Wants(facts);
   line.tickets.emplace(rank, ticket);
   return ticket;
 }
@@ -43,11 +53,14 @@ void WaitQueue::Leave(const std::shared_ptr<Ticket>& ticket) {
 
 bool WaitQueue::TakeTurn(const std::shared_ptr<Ticket>& ticket) {
   MutexLock lock(mutex_);
-  for (const auto& [rank, other] : lines_[ticket->model].tickets) {
+  Line& line = lines_[ticket->model];
+  for (const auto& [rank, other] : line.tickets) {
     if (other == ticket) break;
-    if (!other->trying) return false;
+    if (other->trying) continue;
+    if (other->wants == ticket->wants || !line.nobody.contains(other->wants)) return false;
   }
   ticket->trying = true;
+  ticket->tried_at = line.changes;
   return true;
 }
 
@@ -56,9 +69,24 @@ void WaitQueue::GiveTurnBack(const std::shared_ptr<Ticket>& ticket) {
   ticket->trying = false;
 }
 
+void WaitQueue::NobodyTakes(const std::shared_ptr<Ticket>& ticket, uint64_t besides) {
+  MutexLock lock(mutex_);
+  Line& line = lines_[ticket->model];
+  ticket->trying = false;
+  ticket->wants ^= std::exchange(ticket->besides, besides) ^ besides;
+  if (ticket->tried_at == line.changes) line.nobody.insert(ticket->wants);
+  WakeFirst(line);
+}
+
+void WaitQueue::Changed(Line& line) {
+  ++line.changes;
+  line.nobody.clear();
+  WakeFirst(line);
+}
+
 void WaitQueue::WakeFirst(Line& line) {
   for (const auto& [rank, ticket] : line.tickets) {
-    if (ticket->trying) continue;
+    if (ticket->trying || line.nobody.contains(ticket->wants)) continue;
     ticket->signal.Notify();
     return;
   }
@@ -69,7 +97,7 @@ void WaitQueue::Departed(const std::string& model, TimePoint now, bool ran) {
   const auto it = lines_.find(model);
   if (it == lines_.end()) return;  // nobody has ever waited
   Line& line = it->second;
-  WakeFirst(line);
+  Changed(line);
   if (line.tickets.empty()) line.last_end = TimePoint::min();
   if (!ran || line.tickets.empty()) return;
   if (line.last_end != TimePoint::min()) {
@@ -81,7 +109,7 @@ void WaitQueue::Departed(const std::string& model, TimePoint now, bool ran) {
 
 void WaitQueue::WakeAll() {
   MutexLock lock(mutex_);
-  for (auto& [model, line] : lines_) WakeFirst(line);
+  for (auto& [model, line] : lines_) Changed(line);
 }
 
 bool WaitQueue::empty(const std::string& model) const { return waiting(model) == 0; }

@@ -1,6 +1,8 @@
 // Where requests wait when every worker says `overloaded`: bounded per model, answered requests that resume
 // first, then by priority (lower first), then in the order they came. A request keeps its ticket, and so its
-// place, until a worker takes it. Thread-safe; knows no transport and no coroutine but the waiter's Signal.
+// place, until a worker takes it. Who finds nobody that can take it (its adapter is on a worker that is full)
+// holds up those that want the same, not those that others could take.
+// Thread-safe; knows no transport and no coroutine but the waiter's Signal.
 #pragma once
 
 #include <functional>
@@ -29,7 +31,11 @@ class WaitQueue {
     const TimePoint since;
     std::string model;
     std::tuple<bool, int32_t, uint64_t> rank;  // smaller goes first
-    bool trying = false;                       // under the queue's lock
+    // Under the queue's lock:
+    uint64_t wants = 0;    // hash of what decides who can take it
+    uint64_t besides = 0;  // part of it: NobodyTakes
+    bool trying = false;
+    uint64_t tried_at = 0;  // Line::changes, when it began to
   };
 
   explicit WaitQueue(WaitQueueOptions options) : options_(options) {}
@@ -40,9 +46,13 @@ class WaitQueue {
                                         TimePoint deadline);
   void Leave(const std::shared_ptr<Ticket>& ticket);
 
-  // Nobody waits before it but who is trying already. True marks it as trying.
+  // Nobody waits before it but who is trying already, or wants what nobody can give now. True marks it as
+  // trying.
   bool TakeTurn(const std::shared_ptr<Ticket>& ticket);
-  void GiveTurnBack(const std::shared_ptr<Ticket>& ticket);  // refused again: it keeps its place
+  void GiveTurnBack(const std::shared_ptr<Ticket>& ticket);  // refused by one: it keeps its place
+  // Nobody can take it now; the next one that wants something else may try. `besides`: what decided that
+  // beside its facts, as a hash; 0: nothing.
+  void NobodyTakes(const std::shared_ptr<Ticket>& ticket, uint64_t besides = 0);
 
   // A request of the model has left a worker: capacity may show. Wakes the first that waits. The pace is that
   // of those which `ran` there (and were not refused), while somebody waits.
@@ -58,11 +68,14 @@ class WaitQueue {
  private:
   struct Line {
     std::map<std::tuple<bool, int32_t, uint64_t>, std::shared_ptr<Ticket>> tickets;
+    uint64_t changes = 0;       // times that capacity may have shown
+    std::set<uint64_t> nobody;  // Ticket::wants that nobody can give since the last change
     TimePoint last_end = TimePoint::min();
     double interval_ms = 0;  // between ends while somebody waits, smoothed
   };
   Millis EstimateOf(const Line& line, size_t position) const CY_REQUIRES(mutex_);
   void WakeFirst(Line& line) CY_REQUIRES(mutex_);
+  void Changed(Line& line) CY_REQUIRES(mutex_);
 
   const WaitQueueOptions options_;
   mutable Mutex mutex_;

@@ -40,6 +40,41 @@ TEST_F(WaitQueueTest, ResumedFirstThenByPriorityThenInOrder) {
   EXPECT_TRUE(queue.empty("m"));
 }
 
+TEST_F(WaitQueueTest, WhoFindsNobodyHoldsUpThoseThatWantTheSame) {
+  const auto tuned = Enter(), plain = Enter(), also_tuned = Enter();
+  tuned->wants = also_tuned->wants = 7;
+  ASSERT_TRUE(queue.TakeTurn(tuned));
+  queue.NobodyTakes(tuned);
+  pool.RunBlocking(
+      [](WaitQueue::Ticket& next) -> Task<> { EXPECT_TRUE(co_await next.signal.Wait(kNever)); }(*plain));
+  EXPECT_FALSE(queue.TakeTurn(also_tuned));
+  EXPECT_TRUE(queue.TakeTurn(plain));
+  queue.NobodyTakes(plain);
+  EXPECT_TRUE(queue.TakeTurn(tuned));  // looks again after a while
+  queue.NobodyTakes(tuned);
+  queue.Departed("m", now, false);  // all may try again, in order
+  EXPECT_FALSE(queue.TakeTurn(plain));
+  EXPECT_TRUE(queue.TakeTurn(tuned));
+  EXPECT_TRUE(queue.TakeTurn(plain));
+}
+
+TEST_F(WaitQueueTest, WhatChangedWhileItTriedIsNotMissed) {
+  const auto first = Enter(), second = Enter();
+  ASSERT_TRUE(queue.TakeTurn(first));
+  queue.Departed("m", now, true);
+  queue.NobodyTakes(first);  // it looked before
+  EXPECT_FALSE(queue.TakeTurn(second));
+  pool.RunBlocking(
+      [](WaitQueue::Ticket& next) -> Task<> { EXPECT_TRUE(co_await next.signal.Wait(kNever)); }(*first));
+}
+
+TEST_F(WaitQueueTest, WhoHasFailedSomewhereWantsSomethingOfItsOwn) {
+  const auto unlucky = Enter(), other = Enter();
+  ASSERT_TRUE(queue.TakeTurn(unlucky));
+  queue.NobodyTakes(unlucky, 5);
+  EXPECT_TRUE(queue.TakeTurn(other));
+}
+
 TEST_F(WaitQueueTest, IsBounded) {
   std::vector<std::shared_ptr<WaitQueue::Ticket>> tickets;
   for (int i = 0; i < 4; ++i) tickets.push_back(Enter());
