@@ -65,14 +65,15 @@ struct Search {
     able = true;
     const uint32_t context_length = model ? model->max_model_len : 0;
     if (context_length > 0 && context_length <= tries.too_short) return;
-    if (std::ranges::find(tries.slots, backend.slot) != tries.slots.end()) return;
+    const uint32_t slot = backend.slot.load(std::memory_order_relaxed);
+    if (std::ranges::find(tries.slots, slot) != tries.slots.end()) return;
     if (backend.full_until.load(std::memory_order_relaxed) > now.time_since_epoch().count()) {
       full = true;
       return;
     }
     const uint32_t ours = backend.inflight.load(std::memory_order_relaxed);
     of[ClassOf(facts, backend, snapshot, model, now)].push_back(
-        {index, backend.slot, backend.id, std::max(ours, load.running + load.waiting), load.max_running,
+        {index, slot, backend.id, std::max(ours, load.running + load.waiting), load.max_running,
          context_length, backend.prefill.load(std::memory_order_relaxed)});
   }
 

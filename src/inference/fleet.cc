@@ -74,6 +74,8 @@ void Fleet::Refresh(const InferenceService* service) {
   const bool relieved = load < backend.reported.exchange(load);
   backend.capacity = snapshot.load.max_running;
   if (relieved && backend.full_until.exchange(0) != 0) queue_.WakeAll();
+  const bool was_gone = !row->snapshot->ready && row->snapshot->models.empty();
+  if (was_gone && !snapshot.models.empty()) backend.slot = next_slot_++;
   if (row->snapshot->ready && !snapshot.ready && snapshot.models.empty())  // gone, not merely unwell
     backend.back_by = (Clock::now() + options_.return_patience).time_since_epoch().count();
   snapshot.load = row->snapshot->load;

@@ -73,7 +73,9 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
     const std::string name;
     const std::shared_ptr<InferenceService> service;
     const bool live;  // described anew for every request
-    const uint32_t slot;
+    // Of this registration and, where it was lost and is back, of this connection: what routing knew of it is
+    // forgotten with the number.
+    std::atomic<uint32_t> slot;
     const uint64_t id;
     std::atomic<uint32_t> reported{0}, capacity{0}, inflight{0}, prefill{0};
     std::atomic<bool> draining{false};

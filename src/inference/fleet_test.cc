@@ -522,6 +522,52 @@ TEST_F(FleetTest, StreamsOfOneBackendCanBeEndedFromElsewhere) {
   EXPECT_TRUE(held->WaitForDrop(0));
 }
 
+struct RecordingPicker final : Picker {
+  Decision Pick(const RequestFacts&, std::span<const WorkerView>, uint64_t) override { return {}; }
+  void Report(uint32_t slot, const PrefixChanges& changes) override {
+    for (const uint64_t hash : changes.held) held.emplace_back(slot, hash);
+    for (const uint64_t hash : changes.dropped) dropped.emplace_back(slot, hash);
+  }
+  std::vector<std::pair<uint32_t, uint64_t>> held, dropped;
+};
+
+TEST_F(FleetTest, WhatBackendsSayOfTheirCachesGoesToThePickerOnce) {
+  const auto picker = std::make_shared<RecordingPicker>();
+  fleet = Fleet::Make({.picker = picker});
+  auto one = Backend({{}, Status::Ok()}), two = Backend({{}, Status::Ok()});
+  fleet->Add("1", one);
+  one->prefixes.Add(std::vector<uint64_t>{11}, {});
+  fleet->Check(Clock::now());
+  EXPECT_TRUE(picker->held.empty()) << "alone, nothing is asked of it";
+  fleet->Add("2", two);
+  two->prefixes.Add(std::vector<uint64_t>{22}, std::vector<uint64_t>{33});
+  fleet->Check(Clock::now());
+  fleet->Check(Clock::now());
+  const auto rows = fleet->table()->rows;
+  EXPECT_EQ(picker->held, (std::vector<std::pair<uint32_t, uint64_t>>{{rows[0].backend->slot, 11},
+                                                                      {rows[1].backend->slot, 22}}));
+  EXPECT_EQ(picker->dropped, (std::vector<std::pair<uint32_t, uint64_t>>{{rows[1].backend->slot, 33}}));
+}
+
+TEST_F(FleetTest, WhoIsBackAfterALossIsSomebodyElseToRouting) {
+  auto worker = Backend({{}, Status::Ok()});
+  fleet->Add("1", worker);
+  const auto slot = [&] { return fleet->table()->rows[0].backend->slot.load(); };
+  const uint32_t first = slot();
+  Snapshot loading = Serving("m");
+  loading.ready = false;
+  for (const Snapshot& there : {loading, Serving("m")}) {
+    worker->SetSnapshot(there);
+    fleet->Refresh(worker.get());
+    EXPECT_EQ(slot(), first);
+  }
+  worker->SetSnapshot({});
+  fleet->Refresh(worker.get());
+  worker->SetSnapshot(Serving("m"));
+  fleet->Refresh(worker.get());
+  EXPECT_NE(slot(), first);
+}
+
 // An old peer has no session whose end would end its streams.
 TEST_F(FleetTest, StreamsOfAPeerThatIsGoneAreLostUnlessTheyProgress) {
   fleet = Fleet::Make({.lost_silence = Millis(1'000)});

@@ -72,13 +72,13 @@ PrefixPick PickPrefixAware(std::span<const uint64_t> blocks, std::span<const Wor
   };
   PrefixPick best{PickConsistentHash(workers, blocks[std::min(blocks.size(), kRankBlocks) - 1]), 0};
   for (const PrefixMatch& match : matches) {
-    if (match.slot == workers[best.chosen].slot) best.matched = match.blocks;
+    if (match.slot == PrefixIndex::Short(workers[best.chosen].slot)) best.matched = match.blocks;
   }
   double least = cost(best.chosen, best.matched);
   for (const PrefixMatch& match : matches) {
     if (match.blocks < weights.floor) continue;
     for (size_t at = 0; at < workers.size(); ++at) {
-      if (workers[at].slot != match.slot) continue;
+      if (PrefixIndex::Short(workers[at].slot) != match.slot) continue;
       const double its = cost(at, match.blocks);
       if (its < least) {
         least = its;

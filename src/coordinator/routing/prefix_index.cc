@@ -6,6 +6,7 @@
 #include <bit>
 #include <new>
 #include <type_traits>
+#include <utility>
 
 namespace cyllm {
 namespace {
@@ -24,8 +25,25 @@ constexpr uint64_t WithHalf(uint64_t word, int which, uint32_t half) {
   return (word & ~(uint64_t{0xffffffff} << shift)) | uint64_t{half} << shift;
 }
 
-// Slots are counted from 1 and never reused; 16 bits of them tell 65 535 registrations apart.
-constexpr uint16_t Narrow(uint32_t slot) { return static_cast<uint16_t>((slot - 1) % 0xffff + 1); }
+constexpr size_t kMatches = 32;  // that are told; more would not change who is picked
+
+// Of kMatches slots at most.
+class SlotSet {
+ public:
+  bool Insert(uint16_t slot) {  // false: it is there
+    size_t at = (slot * 40'503u >> 4) % kPlaces;
+    while (slots_[at] != 0) {
+      if (slots_[at] == slot) return false;
+      at = (at + 1) % kPlaces;
+    }
+    slots_[at] = slot;
+    return true;
+  }
+
+ private:
+  static constexpr size_t kPlaces = 4 * kMatches;
+  std::array<uint16_t, kPlaces> slots_{};
+};
 
 }  // namespace
 
@@ -78,49 +96,39 @@ PrefixIndex::Entry& PrefixIndex::FindOrTake(uint64_t hash) {
   return entry;
 }
 
+// From its deepest block back: a hash is of all of the prompt up to there, so who holds a block holds those
+// before it, also where so many do that their entries have no place for it.
 std::vector<PrefixMatch> PrefixIndex::Match(std::span<const uint64_t> blocks, TimePoint now) const {
   const Tick tick = TickOf(now);
-  struct Live {
-    uint16_t slot;
-    uint32_t depth;
-  };
-  std::array<Live, kHolders> live;
-  size_t n = 0;
+  std::vector<const Entry*> entries;
+  entries.reserve(blocks.size());
   for (size_t i = 0; i < blocks.size(); ++i) {
     if (i + 4 < blocks.size()) __builtin_prefetch(&SetOf(blocks[i + 4]));
     const Entry* entry = Find(blocks[i]);
     if (!entry) break;
-    bool anybody = false;
-    for (const auto& word : entry->holders) {
-      const uint64_t both = word.load(kRelaxed);
-      if (both == 0) continue;
-      for (const int which : {0, 1}) {
-        const uint32_t holder = Half(both, which);
-        if (!Fresh(holder, tick)) continue;
-        if (i == 0 && n < live.size()) {
-          live[n++] = {SlotOf(holder), 1};
-          anybody = true;
-          continue;
-        }
-        for (size_t k = 0; k < n; ++k) {
-          if (live[k].slot != SlotOf(holder) || live[k].depth != i) continue;
-          live[k].depth = static_cast<uint32_t>(i + 1);
-          anybody = true;
-        }
-      }
-    }
-    if (!anybody) break;
+    __builtin_prefetch(entry);
+    entries.push_back(entry);
   }
   std::vector<PrefixMatch> matches;
-  matches.reserve(n);
-  for (size_t k = 0; k < n; ++k) matches.push_back({live[k].slot, live[k].depth});
-  std::ranges::sort(matches, [](const PrefixMatch& a, const PrefixMatch& b) { return a.blocks > b.blocks; });
+  SlotSet seen;
+  std::array<uint64_t, kHolders / 2> deeper{};  // most blocks of a prompt were sent to the same workers
+  for (size_t depth = entries.size(); depth > 0 && matches.size() < kMatches; --depth) {
+    for (size_t k = 0; k < deeper.size(); ++k) {
+      const uint64_t both = entries[depth - 1]->holders[k].load(kRelaxed);
+      if (both == std::exchange(deeper[k], both)) continue;
+      for (const int which : {0, 1}) {
+        const uint32_t holder = Half(both, which);
+        if (!Fresh(holder, tick) || matches.size() == kMatches || !seen.Insert(SlotOf(holder))) continue;
+        matches.push_back({SlotOf(holder), static_cast<uint32_t>(depth)});
+      }
+    }
+  }
   return matches;
 }
 
 void PrefixIndex::Sent(std::span<const uint64_t> blocks, uint32_t slot, TimePoint now) {
   const Tick tick = TickOf(now);
-  const uint16_t narrow = Narrow(slot);
+  const uint16_t narrow = Short(slot);
   const uint64_t number = sent_.fetch_add(1, kRelaxed) + 1;
   for (size_t i = 0; i < blocks.size(); ++i) {
     if (i + 4 < blocks.size()) __builtin_prefetch(&SetOf(blocks[i + 4]), 1);
@@ -150,7 +158,7 @@ void PrefixIndex::Sent(std::span<const uint64_t> blocks, uint32_t slot, TimePoin
 }
 
 void PrefixIndex::Dropped(std::span<const uint64_t> blocks, uint32_t slot) {
-  const uint16_t narrow = Narrow(slot);
+  const uint16_t narrow = Short(slot);
   for (const uint64_t block : blocks) {
     Entry* entry = Find(block);
     if (!entry) continue;

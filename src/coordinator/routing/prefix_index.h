@@ -17,7 +17,7 @@
 namespace cyllm {
 
 struct PrefixMatch {
-  uint32_t slot = 0;    // WorkerView::slot
+  uint32_t slot = 0;    // PrefixIndex::Short of WorkerView::slot
   uint32_t blocks = 0;  // from the beginning, without a gap
   bool operator==(const PrefixMatch&) const = default;
 };
@@ -34,7 +34,10 @@ class PrefixIndex {
   PrefixIndex(const PrefixIndex&) = delete;
   PrefixIndex& operator=(const PrefixIndex&) = delete;
 
-  // The workers that hold a beginning of the prompt, deepest first. Thread-safe.
+  // Slots are counted from 1; 16 bits of them tell 65 535 registrations apart.
+  static constexpr uint16_t Short(uint32_t slot) { return static_cast<uint16_t>((slot - 1) % 0xffff + 1); }
+
+  // The workers that hold a beginning of the prompt, deepest first; 32 at most. Thread-safe.
   std::vector<PrefixMatch> Match(std::span<const uint64_t> blocks, TimePoint now) const;
   // The prompt was sent to this worker. Thread-safe.
   void Sent(std::span<const uint64_t> blocks, uint32_t slot, TimePoint now);

@@ -57,6 +57,25 @@ TEST(PrefixIndex, FourteenHoldersOfABlockTheNewestOnes) {
   for (const PrefixMatch& match : matches) EXPECT_GT(match.slot, 6u);
 }
 
+// A system prompt that every worker has met, and conversations that each of them has with one.
+TEST(PrefixIndex, WhoHoldsMoreIsFoundAmongManyThatHoldTheBeginning) {
+  PrefixIndex index({.max_bytes = 1 << 20});
+  for (uint32_t slot = 1; slot <= 40; ++slot)
+    index.Sent(Prompt({1, 2, 100 + slot}), slot, kStart + Millis(4'000) * slot);
+  const TimePoint now = kStart + Millis(200'000);
+  for (uint32_t slot = 1; slot <= 40; ++slot) {
+    const auto matches = index.Match(Prompt({1, 2, 100 + slot, 7}), now);
+    ASSERT_FALSE(matches.empty());
+    EXPECT_EQ(matches[0], (PrefixMatch{slot, 3}));
+  }
+}
+
+TEST(PrefixIndex, SlotsPastSixteenBitsAreFound) {
+  PrefixIndex index({.max_bytes = 1 << 20});
+  index.Sent(Prompt({1}), 70'000, kStart);
+  EXPECT_EQ(index.Match(Prompt({1}), kStart), (std::vector<PrefixMatch>{{PrefixIndex::Short(70'000), 1}}));
+}
+
 // A soak of churn: ten million blocks through an index of 1 MiB. Its size is its bound, and what was sent
 // last is still found.
 TEST(PrefixIndex, ChurnDoesNotMakeItGrow) {
