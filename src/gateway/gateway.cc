@@ -305,7 +305,7 @@ struct Gateway::Impl {
                     JsonEscape(std::string_view(request.path).substr(0, 200)), outcome.http, ms);
     if (!model.empty()) {
       line += fmt::format(", model {}, {}+{} tokens", JsonEscape(std::string_view(model).substr(0, 100)),
-                          outcome.totals.prompt_tokens, outcome.totals.completion_tokens);
+                          outcome.prompt_tokens, outcome.completion_tokens);
     }
     if (const std::string route = outcome.route.Text(); !route.empty()) line += ", " + route;
     if (!outcome.end.ok()) line += ": " + Loggable(outcome.end);

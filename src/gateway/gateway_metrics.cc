@@ -18,10 +18,14 @@ void GatewayMetrics::Count(std::string_view path, const CallOutcome& outcome, Cl
   const PerRoute& route = Route(path, outcome.http);
   route.requests->Increment();
   route.seconds->Observe(std::chrono::duration<double>(took).count());
-  prompt_tokens_.Increment(outcome.totals.prompt_tokens);
-  completion_tokens_.Increment(outcome.totals.completion_tokens);
+  prompt_tokens_.Increment(outcome.prompt_tokens);
+  completion_tokens_.Increment(outcome.completion_tokens);
   if (outcome.end.code == Code::kCancelled) hangups_.Increment();
   if (outcome.route.resumed() > 0) resumed_.Increment();
+  if (const RouteReceipt* receipt = outcome.route.receipt()) {
+    queue_.Observe(receipt->queue_ms / 1'000);
+    attempts_.Increment(receipt->attempts);
+  }
   if (outcome.ttft_s >= 0) ttft_.Observe(outcome.ttft_s);
 }
 

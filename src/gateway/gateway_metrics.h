@@ -26,11 +26,14 @@ class GatewayMetrics {
   const PerRoute& Route(std::string_view path, int status);
 
   prometheus::Counter& prompt_tokens_ =
-      Counter("gateway_prompt_tokens_total", "Prompt tokens of answered requests");
+      Counter("gateway_prompt_tokens_total", "Prompt tokens of answered requests, and of those broken off");
   prometheus::Counter& completion_tokens_ = Counter("gateway_completion_tokens_total", "Tokens sent");
   prometheus::Counter& resumed_ =
       Counter("gateway_resumed_answers_total", "Answers that more than one worker gave");
   prometheus::Counter& hangups_ = Counter("gateway_client_hangups_total", "Requests whose client left early");
+  prometheus::Histogram& queue_ = LatencyHistogram("gateway_queue_seconds", "Waited for a worker");
+  prometheus::Counter& attempts_ = Counter(
+      "gateway_attempts_total", "Workers asked for answers, those that took over in mid-stream not counted");
   prometheus::Histogram& ttft_ =
       LatencyHistogram("gateway_ttft_seconds", "From the request to its first token");
   Mutex mutex_;

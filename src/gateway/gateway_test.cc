@@ -226,6 +226,8 @@ TEST_F(GatewayTest, LongSilenceCommitsTheHeaderAndPings) {
   EXPECT_THAT(client.Until("\r\n\r\n"), StartsWith("HTTP/1.1 200"));
   EXPECT_THAT(client.Until(": ping\n\n"), HasSubstr(": ping\n\n"));
   EXPECT_THAT(client.Until(": ping\n\n"), HasSubstr(": ping\n\n"));
+  service_->seen().at(0).pipe->Push(Accepted{3, 0, "w1", "d", true, {"random", 0, 0, 1}});
+  EXPECT_THAT(client.Until("resumed=0\n\n"), HasSubstr("\n: x-cy-route: worker=w1; policy=random;"));
   service_->seen().at(0).pipe->End(Unavailable("load failed"));
   EXPECT_THAT(client.Until("}}\n\n"), HasSubstr("load failed"));
 }

@@ -65,7 +65,8 @@ Task<CallOutcome> InferenceCall::Run(dialect::Call call, Context context) {
   }
   exchange_.OnHangup(nullptr);
   stream_.reset();
-  outcome_.totals = writer->totals();
+  outcome_.prompt_tokens = std::max(tally_.prompt_tokens(), writer->totals().prompt_tokens);
+  outcome_.completion_tokens = tally_.completion_tokens();
   if (gone_) {
     outcome_.end = MakeStatus(Code::kCancelled, "the client went away");
     if (outcome_.http == 0) outcome_.http = 499;
@@ -91,6 +92,7 @@ Task<bool> InferenceCall::Pull(Batch& events, TimePoint wake_at) {
     case NextResult::What::kEvents:
       SeeFirst(next.events);
       outcome_.route.See(next.events);
+      tally_.See(next.events);
       events = std::move(next.events);
       co_return true;
     case NextResult::What::kEnd:
@@ -116,6 +118,14 @@ void InferenceCall::SeeFirst(const Batch& events) {
 void InferenceCall::AddRoute(HttpResponse& response) const {
   if (std::string text = outcome_.route.Text(); !text.empty())
     response.headers.emplace_back(kRouteHeader, std::move(text));
+}
+
+// Of a stream whose header went out before anybody was asked: a comment, where the dialect has such.
+std::string InferenceCall::LateRoute() {
+  if (route_told_ || !dialect_.ping.starts_with(':')) return {};
+  const std::string text = outcome_.route.Text();
+  route_told_ = !text.empty();
+  return text.empty() ? text : fmt::format(": {}: {}\n\n", kRouteHeader, text);
 }
 
 Task<> InferenceCall::Refuse() {
@@ -167,6 +177,7 @@ Task<> InferenceCall::RunStream(dialect::Writer& writer) {
   head.content_type = dialect_.stream_type;
   head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
   AddRoute(head);
+  route_told_ = !head.headers.empty() && head.headers.back().first == kRouteHeader;
   writer.Start(head.body);
   for (const Event& event : events) writer.Write(event, head.body);
   outcome_.http = 200;
@@ -176,7 +187,7 @@ Task<> InferenceCall::RunStream(dialect::Writer& writer) {
   std::string out;
   TimePoint ping_at = After(Clock::now(), options_.sse_ping);
   while (co_await Pull(events, pings ? ping_at : kNever)) {
-    out.clear();
+    out = LateRoute();
     for (const Event& event : events) writer.Write(event, out);
     // Progress is nothing that the client sees: a load that reports often is silent all the same.
     if (out.empty() && pings && Clock::now() >= ping_at) out = dialect_.ping;

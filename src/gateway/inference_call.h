@@ -10,16 +10,17 @@
 #include "gateway/gateway.h"
 #include "gateway/http/server.h"
 #include "gateway/route_receipt.h"
+#include "gateway/tally.h"
 #include "inference/service.h"
 
 namespace cyllm {
 
 // How a call went, for the log and the metrics.
 struct CallOutcome {
-  int http = 0;  // status sent; 499: the client left before any
-  Status end;    // CANCELLED: the client left
-  dialect::Totals totals;
-  double ttft_s = -1;  // negative: no token was sent
+  int http = 0;                                       // status sent; 499: the client left before any
+  Status end;                                         // CANCELLED: the client left
+  uint32_t prompt_tokens = 0, completion_tokens = 0;  // of broken answers too: as far as they came
+  double ttft_s = -1;                                 // negative: no token was sent
   RouteNote route;
 };
 
@@ -41,6 +42,7 @@ class InferenceCall {
   Task<> Refuse();
   void AddRoute(HttpResponse& response) const;
   void SeeFirst(const Batch& events);
+  std::string LateRoute();
 
   const GatewayOptions& options_;
   InferenceService& service_;
@@ -52,6 +54,8 @@ class InferenceCall {
   bool gone_ = false;
   std::optional<Status> ended_;  // EndWith
   CallOutcome outcome_;
+  Tally tally_;
+  bool route_told_ = false;  // to the client
 };
 
 }  // namespace cyllm

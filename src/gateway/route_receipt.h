@@ -15,6 +15,7 @@ class RouteNote {
   void See(const Batch& events);
   // "worker=w1; policy=prefix_aware; prefix_hit=0.93; queue_ms=0; attempts=1; resumed=0"; empty: not known.
   std::string Text() const;
+  const RouteReceipt* receipt() const { return known_ ? &route_ : nullptr; }  // null: not known
   uint32_t resumed() const { return resumed_; }
 
  private:
