@@ -58,6 +58,33 @@ def test_a_drain_moves_what_is_left_at_its_deadline(chain):
     wait_until(lambda: healthy(c) == 2, what="both workers again")
 
 
+def test_the_gateway_tells_all_its_coordinators(start, worker, coordinator):
+    behind = worker({})
+    address = behind.address("worker")
+    pair = [coordinator(address) for _ in range(2)]
+    gateway = start("gateway", "--listen", "127.0.0.1:0", env={
+        "COORDINATOR_GRPC_ADDR": ",".join(p.address("coordinator") for p in pair), "CY_LLM_ADMIN_KEY": "secret"})  # fmt: skip
+    url = gateway.address("gateway")
+    wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
+
+    def drain(on: bool):
+        return http.patch(f"{url}/workers/{address}", headers={"authorization": "Bearer secret"}, json={"draining": on})
+
+    def jobs():
+        return [http.get(p.address("coordinator-http") + f"/workers/{address}").json()["job_status"] for p in pair if p.alive()]
+
+    wait_until(lambda: "not_done" not in drain(True).json(), what="both to be connected")
+    assert jobs() == ["drained", "drained"]
+    pair[0].kill()
+
+    def undrained():
+        reply = drain(False).json()
+        return reply.get("not_done") == [{"coordinator": pair[0].address("coordinator"), "status": 503}]
+
+    wait_until(undrained, what="the loss to be noticed")
+    assert jobs() == ["ready"]
+
+
 def test_sigterm_of_a_worker_moves_its_streams_at_the_deadline(chain, start):
     c = chain(ECHO, start("worker", "--port", "0", "--health-port", "0", "--engine", "echo", "--drain-timeout", "0.3",
                           env={"CY_LLM_MODEL_REGISTRY": ECHO}, expect=("worker", "worker-http")))  # fmt: skip

@@ -2,6 +2,7 @@
 #include "gateway/gateway.h"
 
 #include <algorithm>
+#include <boost/json.hpp>
 #include <charconv>
 #include <optional>
 
@@ -39,23 +40,42 @@ struct Coordinators {
       remotes.push_back(std::move(remote));
     }
   }
-  // Every coordinator is told; the answer is that of the first that gives one.
+  // A question goes to the first coordinator that answers; a change to all of them: the answer is the best
+  // one, with `not_done` where another coordinator did not do it.
   HttpResponse Admin(const HttpRequest& request) const {
-    const std::string target = request.path + (request.query.empty() ? "" : "?" + request.query);
-    std::optional<HttpResponse> first;
+    const bool asks = request.method == "GET";
+    std::optional<HttpResponse> best;
+    boost::json::array not_done;
     for (const auto& remote : remotes) {
-      if (remote->state() != RemoteState::kSession) continue;
-      if (first && request.method == "GET") break;
-      const auto reply =
-          remote->Control("admin", {{"method", request.method}, {"target", target}, {"body", request.body}},
-                          Clock::now() + Millis(5'000));
-      if (first || !reply || !reply->contains("http")) continue;
-      const std::string& http = reply->at("http");
-      int status = 502;
-      std::from_chars(http.data(), http.data() + http.size(), status);
-      first = HttpResponse{status, reply->contains("body") ? reply->at("body") : ""};
+      HttpResponse response = AdminOf(*remote, request);
+      const bool better = !best || response.status < best->status;
+      if (asks && response.status < 500) return response;
+      if (response.status >= 300)
+        not_done.push_back({{"coordinator", remote->address()}, {"status", response.status}});
+      if (better) best = std::move(response);
     }
-    return first ? *first : HttpResponse{503, R"({"error":{"message":"no coordinator can be asked"}})"};
+    if (not_done.empty() || best->status >= 300) return *best;
+    boost::system::error_code error;
+    boost::json::value body = boost::json::parse(best->body, error);
+    if (error || !body.is_object()) return *best;
+    body.get_object()["not_done"] = std::move(not_done);
+    best->body = boost::json::serialize(body);
+    return *best;
+  }
+
+  static HttpResponse AdminOf(RemoteService& remote, const HttpRequest& request) {
+    HttpResponse none{503, R"({"error":{"message":"no coordinator can be asked"}})"};
+    if (remote.state() != RemoteState::kSession) return none;
+    const std::string target = request.path + (request.query.empty() ? "" : "?" + request.query);
+    const auto reply =
+        remote.Control("admin", {{"method", request.method}, {"target", target}, {"body", request.body}},
+                       Clock::now() + Millis(5'000));
+    int status = 0;
+    if (!reply || !reply->contains("http") || !reply->contains("body")) return none;
+    const std::string& http = reply->at("http");
+    std::from_chars(http.data(), http.data() + http.size(), status);
+    if (status < 200 || status > 599) return none;
+    return {status, reply->at("body")};
   }
 
   ~Coordinators() {

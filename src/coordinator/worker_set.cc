@@ -77,6 +77,7 @@ void WorkerSet::Add(const std::string& name, std::shared_ptr<InferenceService> w
     if (member.backend) backend->draining = member.backend->draining.load();
     member.backend = std::move(backend);
     member.local = local;
+    member.away = false;
   }
   CountReady();
 }
@@ -84,9 +85,14 @@ void WorkerSet::Add(const std::string& name, std::shared_ptr<InferenceService> w
 void WorkerSet::Forget(const InferenceService* worker) {
   {
     MutexLock lock(mutex_);
-    std::erase_if(members_, [&](const auto& entry) {
+    const auto is = [&](const auto& entry) {
       return entry.second.backend && entry.second.backend->service.get() == worker;
-    });
+    };
+    const auto it = std::ranges::find_if(members_, is);
+    if (it != members_.end()) {
+      it->second.away = it->second.backend->draining && !it->second.removing;
+      if (!it->second.away) members_.erase(it);
+    }
   }
   fleet_->Remove(worker);
   CountReady();
@@ -194,6 +200,7 @@ Result<WorkerStatus> WorkerSet::Undrain(const std::string& id) {
     member->drain_until = kNever;
     member->removing = false;
     status = StatusOf(*member);
+    if (member->away) members_.erase(IdOf(*member->backend));
   }
   CountReady();
   return status;
@@ -230,6 +237,7 @@ WorkerStatus WorkerSet::StatusOf(const Member& member) const {
     status.drain_left =
         std::max(Millis(0), std::chrono::duration_cast<Millis>(member.drain_until - Clock::now()));
   status.job = member.removing                                    ? "removing"
+               : member.away                                      ? "away"
                : backend.draining && backend.inflight == 0        ? "drained"
                : backend.draining                                 ? "draining"
                : snapshot.ready                                   ? "ready"

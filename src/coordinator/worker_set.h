@@ -24,7 +24,7 @@ struct WorkerStatus {
   std::string name;      // address, or what it calls itself
   std::string process;   // what it calls itself
   std::string kind;      // "dialled", "registered", "local"
-  std::string job;       // "connecting", "ready", "not_ready", "draining", "drained", "removing"
+  std::string job;       // "connecting", "ready", "not_ready", "draining", "drained", "away", "removing"
   bool healthy = false;  // would be asked now
   bool suspect = false;  // its circuit breaker is not closed
   uint32_t inflight = 0;
@@ -42,7 +42,9 @@ class WorkerSet {
   // ALREADY_EXISTS: it is there; its status is left as it is.
   Result<WorkerStatus> Dial(const std::string& address);
   void Add(const std::string& name, std::shared_ptr<InferenceService> worker, bool local);
-  void Forget(const InferenceService* worker);  // a registered one that went away, or a local one
+  // A registered one that went away, or a local one. One that was being drained stays in the list, away: when
+  // it is back, it is still drained.
+  void Forget(const InferenceService* worker);
   void Changed(const InferenceService* worker);
 
   // NOT_FOUND. `id` or name.
@@ -61,6 +63,7 @@ class WorkerSet {
     std::shared_ptr<RemoteService> remote;  // dialled
     bool local = false;
     bool removing = false;
+    bool away = false;  // not in the fleet
     TimePoint drain_until = kNever;
     bool moved = false;  // the deadline has come
   };

@@ -83,6 +83,30 @@ TEST_F(WorkerSetTest, ARemovedOneIsForgottenWhenNothingRunsThere) {
   EXPECT_TRUE(workers.Dial("127.0.0.1:1"));  // again
 }
 
+TEST_F(WorkerSetTest, WhoWasDrainedIsDrainedWhenItIsBack) {
+  WorkerSet& workers = coordinator->workers();
+  workers.Add("one", fake, /*local=*/false);
+  ASSERT_TRUE(workers.Drain("one", Millis(0)));
+  workers.Forget(fake.get());
+  EXPECT_EQ(workers.Find("one")->job, "away");
+  workers.Add("one", fake, /*local=*/false);
+  EXPECT_EQ(workers.Find("one")->job, "drained");
+  EXPECT_FALSE(coordinator->Describe().ready);
+  EXPECT_EQ(workers.Undrain("one")->job, "ready");
+
+  ASSERT_TRUE(workers.Drain("one", Millis(0)));
+  workers.Forget(fake.get());
+  ASSERT_TRUE(workers.Undrain("one"));
+  EXPECT_TRUE(workers.List().empty());
+  workers.Add("one", fake, /*local=*/false);
+  EXPECT_EQ(workers.Find("one")->job, "ready");
+
+  ASSERT_TRUE(workers.Drain("one", Millis(0)));
+  workers.Forget(fake.get());
+  ASSERT_TRUE(workers.Remove("one", Millis(0)));
+  EXPECT_TRUE(Until([&] { return workers.List().empty(); }));
+}
+
 TEST_F(WorkerSetTest, TheAdminApiThroughControl) {
   coordinator->AddWorker("one", fake);
   const auto ask = [&](const char* method, const char* target, const char* body) {
