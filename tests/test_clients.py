@@ -42,13 +42,22 @@ def test_python(script, url, tmp_path):
     run([CLIENTS / "venv/bin/python", script], url, tmp_path)
 
 
+def claude_code(url: str, home: Path, expect: int = 0) -> subprocess.CompletedProcess:
+    (program,) = NODE.glob("node_modules/@anthropic-ai/claude-code-linux-*/claude")
+    return run([program, "-p", "apple pear"], url, home, expect, ANTHROPIC_BASE_URL=url, ANTHROPIC_AUTH_TOKEN="none",
+               ANTHROPIC_MODEL="default", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1")  # fmt: skip
+
+
 def test_claude_code(tmp_path):
     """It always asks for thousands of tokens, and takes an answer that is cut for an error."""
-    (program,) = NODE.glob("node_modules/@anthropic-ai/claude-code-linux-*/claude")
     with echo_process(reply_tokens=3000) as url:
-        done = run([program, "-p", "apple pear"], url, tmp_path, ANTHROPIC_BASE_URL=url, ANTHROPIC_AUTH_TOKEN="none",
-                   ANTHROPIC_MODEL="default", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1")  # fmt: skip
-    assert "apple pear" in done.stdout
+        assert "apple pear" in claude_code(url, tmp_path).stdout
+
+
+@pytest.mark.real
+def test_claude_code_knows_when_the_context_is_full(real, tmp_path):
+    """Its tools are taken by the engine, and are longer than what the test model can read."""
+    assert "Prompt is too long" in claude_code(real, tmp_path, expect=1).stdout
 
 
 CODEX = """model = "default"

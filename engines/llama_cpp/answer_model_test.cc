@@ -229,6 +229,28 @@ TEST_F(AnswerModelTest, WhatCannotBeHeldToIsRefused) {
   EXPECT_EQ(gatherer_.Wait(id).choices.at(0).text, "Hoy, buen hora!");
 }
 
+// As the tools of Claude Code have it.
+TEST_F(AnswerModelTest, HugeMaximaAndLongDescriptionsAreNoReasonToRefuse) {
+  const std::string schema = R"({"type":"object","properties":{"script":{"type":"string","maxLength":524288},
+      "lines":{"type":"array","maxItems":1e20,"items":{"type":"string","maxLength":3}}},
+      "required":["script","lines"],"additionalProperties":false)";
+  TestRequest format(6100);
+  format.Chat("Write a script.").response_format =
+      R"({"type":"json_schema","json_schema":{"name":"s","schema":)" + schema + R"(,"description":")" +
+      std::string(9000, 'd') + "\"}}}";
+  TestRequest tool(6101);
+  tool.Chat("Write a script.").tools =
+      R"([{"type":"function","function":{"name":"run","parameters":)" + schema + "}}}]";
+  tool.tool_choice = R"("required")";
+  for (TestRequest* request : {&format, &tool}) {
+    request->request.max_tokens = 8;
+    Submit(*request);
+    const Result r = gatherer_.Wait(request->request.id);
+    EXPECT_EQ(r.code, CYLLM_OK) << r.message;
+    EXPECT_TRUE(r.accepted);
+  }
+}
+
 TEST_F(AnswerModelTest, AnEnumOf20000IsHeldTo) {
   std::string values;
   for (int i = 0; i < 20'000; ++i) values += (i ? ",\"v" : "\"v") + std::to_string(i) + "\"";

@@ -162,11 +162,14 @@ class JinjaTemplate final : public ChatTemplate {
                     ChatError* error) const {
     common_chat_templates_inputs inputs = Inputs(in.messages, in);
     for (const Tool& tool : tools) {
-      if (std::string why = SchemaTooLarge(tool.parameters.empty() ? "{}" : tool.parameters); !why.empty()) {
+      std::string why;
+      std::optional<std::string> parameters =
+          BoundedSchema(tool.parameters.empty() ? "{}" : tool.parameters, &why);
+      if (!parameters) {
         error->message = "tools: the parameters of '" + tool.name + "' cannot be held to: " + why;
         return Wrong("tools", error);
       }
-      inputs.tools.push_back({tool.name, tool.description, tool.parameters.empty() ? "{}" : tool.parameters});
+      inputs.tools.push_back({tool.name, tool.description, std::move(*parameters)});
     }
     inputs.tool_choice = COMMON_CHAT_TOOL_CHOICE_AUTO;
     inputs.parallel_tool_calls = in.parallel_tool_calls;
@@ -304,8 +307,9 @@ class JinjaTemplate final : public ChatTemplate {
 }  // namespace
 
 std::optional<std::string> SchemaGrammar(std::string_view schema_json, std::string* error) try {
-  if (*error = SchemaTooLarge(schema_json); !error->empty()) return std::nullopt;
-  return json_schema_to_grammar(common_json::parse(std::string(schema_json)), true);
+  const std::optional<std::string> schema = BoundedSchema(schema_json, error);
+  if (!schema) return std::nullopt;
+  return json_schema_to_grammar(common_json::parse(*schema), true);
 } catch (const std::exception& e) {
   *error = e.what();
   return std::nullopt;
