@@ -77,12 +77,12 @@ class Fleet:
                 process.kill() if way == "kill" else process.terminate()
                 self.workers[n] = self.new_worker(self.worker_at[n])
         elif who == "coordinator":
-            n, way = rng.randrange(COORDINATORS), rng.choice(["kill", "kill", "stop"])
+            n, way = rng.randrange(COORDINATORS), rng.choice(["kill", "kill", "term", "stop"])
             process = self.coordinators[n]
             if way == "stop":
                 self.stop(process, rng)
             else:
-                process.kill()
+                process.kill() if way == "kill" else process.terminate()
                 self.coordinators[n] = self.new_coordinator(self.links[n], *self.coordinator_at[n])
         else:
             gate = rng.choice(self.front if who == "front" else rng.choice(self.links))
@@ -116,6 +116,7 @@ def test_no_token_is_lost_whatever_dies(start, gates):
     rng, done = random.Random(SEED), {}
     load = Load(fleet.url, STREAMS, SEED)
     wait_until(lambda: load.counts["right"] >= STREAMS, what="the first answers")
+    fresh = {"worker": max(rss_mb(w.pid) for w in fleet.workers), "coordinator": max(rss_mb(c.pid) for c in fleet.coordinators)}
     begin, before = time.monotonic(), (rss_mb(fleet.gateway.pid), files(fleet.gateway.pid))
     for _ in range(KILLS):
         way = fleet.hurt(rng)
@@ -135,6 +136,9 @@ def test_no_token_is_lost_whatever_dies(start, gates):
     # One fault at a time, with a healthy coordinator and worker left: the failure table allows no error here.
     errors = {how: n for how, n in load.counts.items() if how.startswith("error")}
     assert sum(errors.values()) <= total // 1000, errors
+    # Those there are say what it was, and that it may be tried again.
+    allowed = {"overloaded", "no_worker", "connection_lost", "draining", "None"}
+    assert all(how.startswith(("error 503 ", "error event ")) and how.split()[-1] in allowed for how in errors), errors
     # Nothing is left behind.
     for worker in fleet.workers:
         url = worker.address("worker-http")
@@ -146,3 +150,5 @@ def test_no_token_is_lost_whatever_dies(start, gates):
         assert metric(url, "coordinator_queue_waiting") == 0
     wait_until(lambda: files(fleet.gateway.pid) <= before[1] + 8, limit=20, what="the gateway's connections to close")
     assert rss_mb(fleet.gateway.pid) < before[0] + 64
+    for process in [*fleet.workers, *fleet.coordinators]:
+        assert rss_mb(process.pid) < fresh[process.args[1]] + 64, process.args

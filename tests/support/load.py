@@ -8,8 +8,24 @@ import random
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass, field
+
+from support.process import http
 
 WORDS = [f"w{n}" for n in range(53)]
+# A call of it takes about as long as the texts.
+TOOL = {"type": "function", "function": {"name": "book", "parameters": {
+    "type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(30)}, "required": [f"p{n}" for n in range(30)]}}}  # fmt: skip
+
+
+@dataclass
+class Answer:
+    """What one request must give: its choices' texts and calls, and how they end."""
+
+    texts: list[str]
+    reason: str
+    tokens: int | None = None  # of all choices; None: not known
+    calls: list[str] = field(default_factory=list)  # arguments
 
 
 class Load:
@@ -22,8 +38,16 @@ class Load:
         self.wrong: list[str] = []
         self.gaps: list[float] = []
         self._over = False
+        self.arguments = self._undisturbed(url)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run(streams, seed)), daemon=True)
         self._thread.start()
+
+    @staticmethod
+    def _undisturbed(url: str) -> str:
+        body = {"model": "default", "messages": [{"role": "user", "content": "call"}], "tools": [TOOL], "tool_choice": "required"}
+        (call,) = http.post(url + "/v1/chat/completions", json=body).json()["choices"][0]["message"]["tool_calls"]
+        assert set(json.loads(call["function"]["arguments"])) == {f"p{n}" for n in range(30)}
+        return call["function"]["arguments"]
 
     def stop(self, limit: float = 120.0):
         """Lets what runs end. A stream that does not is a hang."""
@@ -36,16 +60,9 @@ class Load:
 
     async def _client(self, rng: random.Random):
         while not self._over:
-            n, tokens, start = rng.choice([1, 1, 1, 2]), rng.randint(*self.tokens), rng.randrange(len(WORDS))
-            stream = rng.random() < 0.8
-            words = WORDS[start:] + WORDS[:start]
-            expected = [" ".join(words[i % len(words)] for i in range(tokens))] * n
-            body = {"model": "default", "messages": [{"role": "user", "content": " ".join(words)}],
-                    "max_tokens": tokens, "n": n, "stream": stream}  # fmt: skip
-            if stream:
-                body["stream_options"] = {"include_usage": True}
+            body, expected = self._question(rng)
             try:
-                how = await asyncio.wait_for(self._ask(body, expected, tokens * n), self.limit)
+                how = await asyncio.wait_for(self._ask(body, expected), self.limit)
             except TimeoutError:
                 how = "hang"
             except OSError:
@@ -57,7 +74,26 @@ class Load:
             if how.startswith("error") or how == "connection":
                 await asyncio.sleep(0.1)
 
-    async def _ask(self, body: dict, expected: list[str], tokens: int) -> str:
+    def _question(self, rng: random.Random) -> tuple[dict, Answer]:
+        n, tokens, start = rng.choice([1, 1, 1, 2]), rng.randint(*self.tokens), rng.randrange(len(WORDS))
+        words = WORDS[start:] + WORDS[:start]
+        said = [words[i % len(words)] for i in range(tokens)]
+        expected = Answer([" ".join(said)] * n, "length", tokens * n)
+        body = {"model": "default", "messages": [{"role": "user", "content": " ".join(words)}],
+                "max_tokens": tokens, "n": n, "stream": rng.random() < 0.8}  # fmt: skip
+        kind = rng.choice(["plain", "plain", "plain", "stop", "tool"])
+        if kind == "stop":
+            at = rng.choice([i for i in range(20, min(tokens, len(words))) if len(said[i]) == 3])  # "w5" begins "w50" too
+            body["stop"] = ["never", " " + said[at]]
+            expected = Answer([" ".join(said[:at])] * n, "stop", (at + 1) * n)
+        elif kind == "tool":
+            body |= {"tools": [TOOL], "tool_choice": "required", "max_tokens": 1000}
+            expected = Answer([""] * n, "tool_calls", None, [self.arguments] * n)
+        if body["stream"]:
+            body["stream_options"] = {"include_usage": True}
+        return body, expected
+
+    async def _ask(self, body: dict, expected: Answer) -> str:
         reader, writer = await asyncio.open_connection(*self.where, limit=1 << 20)
         try:
             data = json.dumps(body).encode()
@@ -74,14 +110,17 @@ class Load:
                 return f"error {status} {error.get('code')}"
             if not chunked:
                 answer = json.loads(await reader.readexactly(length))
-                texts = [c["message"]["content"] for c in answer["choices"]]
-                return self._judge(texts, answer["usage"], expected, tokens)
-            return await self._stream(reader, expected, tokens)
+                messages = [c["message"] for c in answer["choices"]]
+                calls = [c["function"]["arguments"] for m in messages for c in m.get("tool_calls") or []]
+                reasons = [c["finish_reason"] for c in answer["choices"]]
+                return self._judge([m["content"] or "" for m in messages], calls, reasons, answer["usage"], expected)
+            return await self._stream(reader, expected)
         finally:
             writer.close()
 
-    async def _stream(self, reader, expected: list[str], tokens: int) -> str:
-        texts, usage, rest, done = [""] * len(expected), None, b"", False
+    async def _stream(self, reader, expected: Answer) -> str:
+        texts, usage, rest, done = [""] * len(expected.texts), None, b"", False
+        calls, reasons = [""] * len(expected.calls), [""] * len(expected.texts)
         last = time.monotonic()
         while size := int(await reader.readline() or b"0", 16):
             rest += await reader.readexactly(size)
@@ -97,7 +136,7 @@ class Load:
                     continue
                 chunk = json.loads(event[6:])
                 if "error" in chunk:
-                    for text, right in zip(texts, expected):
+                    for text, right in zip(texts + calls, expected.texts + expected.calls):
                         if not right.startswith(text):
                             self.wrong.append(f"before an error: {text[-60:]!r}")
                             return "wrong"
@@ -105,16 +144,20 @@ class Load:
                 usage = chunk.get("usage") or usage
                 for choice in chunk["choices"]:
                     texts[choice["index"]] += choice["delta"].get("content") or ""
+                    for call in choice["delta"].get("tool_calls") or []:
+                        calls[choice["index"]] += call["function"].get("arguments") or ""
+                    reasons[choice["index"]] += choice["finish_reason"] or ""
         if not done:
             self.wrong.append("the stream ended without [DONE] and without an error")
             return "truncated"
-        return self._judge(texts, usage, expected, tokens)
+        return self._judge(texts, calls, reasons, usage, expected)
 
-    def _judge(self, texts, usage, expected, tokens) -> str:
-        if texts != expected:
-            self.wrong.append(f"text: {[len(t) for t in texts]} of {len(expected[0])} characters")
+    def _judge(self, texts, calls, reasons, usage, expected: Answer) -> str:
+        if texts != expected.texts or calls != expected.calls or set(reasons) != {expected.reason}:
+            self.wrong.append(f"{[len(t) for t in texts + calls]} characters, {reasons}, expected {expected}")
             return "wrong"
-        if usage["completion_tokens"] != tokens or usage["prompt_tokens"] != len(WORDS):
+        tokens = expected.tokens or usage["completion_tokens"]
+        if usage["completion_tokens"] != tokens or (expected.tokens and usage["prompt_tokens"] != len(WORDS)):
             self.wrong.append(f"usage: {usage}, expected {tokens} and {len(WORDS)}")
             return "wrong"
         return "right"
