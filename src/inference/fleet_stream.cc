@@ -22,6 +22,13 @@ prometheus::Counter& Refusals() {
   return counter;
 }
 
+// Deltas without ids are a token each.
+template <class E>
+size_t TokensOf(const E& event) {
+  if constexpr (requires { event.token_ids; }) return std::max<size_t>(event.token_ids.size(), 1);
+  return 0;
+}
+
 }  // namespace
 
 FleetStream::~FleetStream() {
@@ -139,6 +146,7 @@ void FleetStream::Note(Batch& events) {
     if (auto* tried = std::get_if<Tried>(&event)) further_ = std::move(*tried);
     if (auto* accepted = std::get_if<Accepted>(&event)) {
       accepted_ = true;
+      charge_ += accepted->prompt_tokens - std::min(accepted->cached_tokens, accepted->prompt_tokens);
       LeaveQueue();
       // Of the fleet that is nearest to the engine; the others only hand it on.
       if (accepted->route.attempts == 0) accepted->route = receipt_;
@@ -146,6 +154,7 @@ void FleetStream::Note(Batch& events) {
     const bool finished = std::holds_alternative<Finished>(event);
     finished_ += finished;
     delivered_ |= finished || IsDelta(event);
+    charge_ += std::visit([](const auto& e) { return TokensOf(e); }, event);
   }
   if (delivered_) PrefillDone();
   // Told with this fleet's end: another attempt may come first.
@@ -175,6 +184,7 @@ void FleetStream::LeaveBackend(Verdict verdict) {
     backend_->breaker.Ended(verdict, probe_, now);
     backend_->suspect = backend_->breaker.state(now) != Breaker::State::kClosed;
   }
+  fleet_->queue_.Charge(request_.facts.tenant, std::exchange(charge_, 0));
   fleet_->queue_.Departed(request_.facts.model, now, accepted_);
   backend_.reset();
 }

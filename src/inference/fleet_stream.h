@@ -42,6 +42,7 @@ class FleetStream final : public EventSource {
   std::optional<Tried> further_;  // what a fleet behind this one says
   Millis queued_{0};
   uint32_t finished_ = 0;  // choices
+  uint64_t charge_ = 0;    // tokens that the backend has computed
   bool probe_ = false, delivered_ = false, ended_ = false, woken_ = false, told_queued_ = false;
   bool picked_ = false, accepted_ = false, tell_tried_ = false;
   Status end_;

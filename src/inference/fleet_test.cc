@@ -549,6 +549,33 @@ TEST_F(FleetTest, WhatBackendsSayOfTheirCachesGoesToThePickerOnce) {
   EXPECT_EQ(picker->dropped, (std::vector<std::pair<uint32_t, uint64_t>>{{rows[1].backend->slot, 33}}));
 }
 
+TEST_F(FleetTest, WhatWasComputedIsChargedOnceForEachToken) {
+  struct Ledger final : QueueOrder {
+    uint64_t Turn(const RequestFacts&) override { return 0; }
+    void Charge(const std::string& tenant, uint64_t tokens) override { charged[tenant] += tokens; }
+    std::map<std::string, uint64_t> charged;
+  };
+  const auto ledger = std::make_shared<Ledger>();
+  fleet = Fleet::Make({.queue = {.order = ledger}, .return_patience = Millis(0)});
+  TextDelta two{0, "ab", {1, 2}, {}, {2, 2}}, one{0, "c", {}, {}, {3, 3}};
+  Finished finished;
+  auto broken = Backend({{}, kLost});
+  auto good = Backend({{Accepted{10, 4}, two, one, finished}, Status::Ok()});
+  fleet->Add("1", broken);
+  fleet->Add("2", good);
+  Request request;
+  request.facts.model = "m";
+  request.facts.tenant = "t";
+  request.payload = Payload::Of({});
+  Context context;
+  context.home = pool.At(0);
+  auto stream = fleet->Infer(std::move(request), context);
+  Collected got;
+  pool.RunBlocking(Collect(*stream, got));
+  EXPECT_TRUE(got.end.ok());
+  EXPECT_EQ(ledger->charged, (std::map<std::string, uint64_t>{{"t", 6 + 3}}));
+}
+
 TEST_F(FleetTest, WhoIsBackAfterALossIsSomebodyElseToRouting) {
   auto worker = Backend({{}, Status::Ok()});
   fleet->Add("1", worker);

@@ -23,9 +23,10 @@ uint64_t Wants(const RequestFacts& facts) {
 
 Result<std::shared_ptr<WaitQueue::Ticket>> WaitQueue::Enter(const RequestFacts& facts, Executor home,
                                                             TimePoint now, TimePoint deadline) {
+  const uint64_t turn = options_.order ? options_.order->Turn(facts) : 0;
   MutexLock lock(mutex_);
   Line& line = lines_[facts.model];
-  const std::tuple<bool, int32_t, uint64_t> rank{facts.resume.epoch == 0, facts.priority, next_++};
+  const Rank rank{facts.resume.epoch == 0, facts.priority, turn, next_++};
   const auto before =
       static_cast<size_t>(std::distance(line.tickets.begin(), line.tickets.lower_bound(rank)));
   const Millis wait = EstimateOf(line, before);

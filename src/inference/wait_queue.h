@@ -18,19 +18,32 @@
 
 namespace cyllm {
 
+// Where fairness between tenants goes: who of one priority is first, by what was charged to whom.
+// Thread-safe.
+class QueueOrder {
+ public:
+  virtual ~QueueOrder() = default;
+  // Of a request that enters; smaller goes first.
+  virtual uint64_t Turn(const RequestFacts& facts) = 0;
+  // Tokens computed for a tenant, each once: of a request that goes on elsewhere, those past its offsets.
+  virtual void Charge(const std::string& tenant, uint64_t tokens) = 0;
+};
+
 struct WaitQueueOptions {
-  size_t max_waiting = 1'024;  // per model
+  size_t max_waiting = 1'024;                   // per model
+  std::shared_ptr<QueueOrder> order = nullptr;  // null: in the order they came
 };
 
 class WaitQueue {
  public:
+  using Rank = std::tuple<bool, int32_t, uint64_t, uint64_t>;  // begun before, priority, turn, number
   // A place in the queue. The owner waits for `signal`, then tries while IsTurn.
   struct Ticket {
     Ticket(Executor home, TimePoint now) : signal(std::move(home)), since(now) {}
     Signal signal;
     const TimePoint since;
     std::string model;
-    std::tuple<bool, int32_t, uint64_t> rank;  // smaller goes first
+    Rank rank;  // smaller goes first
     // Under the queue's lock:
     uint64_t wants = 0;    // hash of what decides who can take it
     uint64_t besides = 0;  // part of it: NobodyTakes
@@ -58,6 +71,9 @@ class WaitQueue {
   // of those which `ran` there (and were not refused), while somebody waits.
   void Departed(const std::string& model, TimePoint now, bool ran);
   void WakeAll();  // the fleet has changed
+  void Charge(const std::string& tenant, uint64_t tokens) {
+    if (options_.order) options_.order->Charge(tenant, tokens);
+  }
 
   bool empty(const std::string& model) const;
   size_t waiting(const std::string& model) const;
@@ -67,7 +83,7 @@ class WaitQueue {
 
  private:
   struct Line {
-    std::map<std::tuple<bool, int32_t, uint64_t>, std::shared_ptr<Ticket>> tickets;
+    std::map<Rank, std::shared_ptr<Ticket>> tickets;
     uint64_t changes = 0;       // times that capacity may have shown
     std::set<uint64_t> nobody;  // Ticket::wants that nobody can give since the last change
     TimePoint last_end = TimePoint::min();

@@ -75,6 +75,28 @@ TEST_F(WaitQueueTest, WhoHasFailedSomewhereWantsSomethingOfItsOwn) {
   EXPECT_TRUE(queue.TakeTurn(other));
 }
 
+TEST_F(WaitQueueTest, AnOrderDecidesAmongThoseOfOnePriority) {
+  struct LeastCharged final : QueueOrder {
+    uint64_t Turn(const RequestFacts& facts) override { return charged[facts.tenant]; }
+    void Charge(const std::string& tenant, uint64_t tokens) override { charged[tenant] += tokens; }
+    std::map<std::string, uint64_t> charged;
+  };
+  const auto order = std::make_shared<LeastCharged>();
+  WaitQueue fair({.order = order});
+  fair.Charge("greedy", 100);
+  const auto enter = [&](const char* tenant, int32_t priority) {
+    RequestFacts facts;
+    facts.model = "m";
+    facts.tenant = tenant;
+    facts.priority = priority;
+    return *fair.Enter(facts, pool.At(0), now, kNever);
+  };
+  const auto late = enter("modest", 1), greedy = enter("greedy", 0), modest = enter("modest", 0);
+  EXPECT_FALSE(fair.TakeTurn(late));
+  EXPECT_FALSE(fair.TakeTurn(greedy));
+  EXPECT_TRUE(fair.TakeTurn(modest));
+}
+
 TEST_F(WaitQueueTest, IsBounded) {
   std::vector<std::shared_ptr<WaitQueue::Ticket>> tickets;
   for (int i = 0; i < 4; ++i) tickets.push_back(Enter());
