@@ -381,6 +381,31 @@ TEST_F(AnswerModelTest, ATemplateWithToolsIsUsed) {
   engine_.reset();
 }
 
+TEST_F(AnswerModelTest, DeepArgumentsInTheHistoryEndNobody) {
+  const auto model = Load(kToolTemplate);
+  ASSERT_TRUE(model);
+  const auto rendered = [&](const std::string& arguments, ChatError* error) {
+    const boost::json::value call = {
+        {"id", "c"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", arguments}}}};
+    const boost::json::array messages = {{{"role", "user"}, {"content", "q"}},
+                                         {{"role", "assistant"}, {"content", ""}, {"tool_calls", {call}}},
+                                         {{"role", "tool"}, {"tool_call_id", "c"}, {"content", "x"}}};
+    ChatInput in;
+    in.messages = boost::json::serialize(messages);
+    ChatPrompt prompt;
+    return model->chat->Render(in, &prompt, error);
+  };
+  const auto nested = [](size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
+  ChatError error;
+  EXPECT_TRUE(rendered(R"({"a":")" + std::string(500, '[') + R"(\"{"})", &error)) << error.message;
+  EXPECT_TRUE(rendered(nested(64), &error)) << error.message;
+  for (const size_t depth : {65u, 300'000u}) {
+    EXPECT_FALSE(rendered(nested(depth), &error));
+    EXPECT_EQ(error.param, "messages");
+    EXPECT_LT(error.message.size(), 500u);
+  }
+}
+
 TEST_F(AnswerModelTest, ThoughtsOfATemplateThatThinks) {
   const auto model = Load(
       "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' }}"

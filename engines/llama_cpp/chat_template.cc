@@ -74,6 +74,22 @@ class TemplateParser final : public MessageParser {
   common_chat_msg told_;
 };
 
+// More levels of JSON than llama.cpp, which recurses by them, may be shown.
+bool IsDeep(std::string_view json) {
+  constexpr int kMaxDepth = 64;
+  int depth = 0;
+  bool text = false;
+  for (size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (c == '"') text = !text;
+    if (text && c == '\\') ++i;
+    if (text) continue;
+    if ((c == '[' || c == '{') && ++depth > kMaxDepth) return true;
+    if (c == ']' || c == '}') --depth;
+  }
+  return false;
+}
+
 class JinjaTemplate final : public ChatTemplate {
  public:
   explicit JinjaTemplate(common_chat_templates_ptr templates) : templates_(std::move(templates)) {
@@ -137,6 +153,11 @@ class JinjaTemplate final : public ChatTemplate {
     common_chat_templates_inputs inputs;
     inputs.messages = common_chat_msgs_parse_oaicompat(common_json::parse(messages));
     if (inputs.messages.empty()) throw std::invalid_argument("at least one message is needed");
+    for (const common_chat_msg& message : inputs.messages) {
+      for (const common_chat_tool_call& call : message.tool_calls)
+        if (IsDeep(call.arguments))
+          throw std::invalid_argument("the arguments of a tool call are nested too deeply");
+    }
     if (!in.kwargs.empty()) {
       const common_json kwargs = common_json::parse(in.kwargs);
       for (const auto& [key, value] : kwargs.items()) {
