@@ -201,6 +201,27 @@ def test_requests_wait_while_every_worker_is_full(chain):
         s.check()
 
 
+def test_the_more_urgent_of_those_that_wait_is_first(chain):
+    c = chain(registry(default={"itl_ms": 10, "max_running": 1}))
+    url, done = c.coordinator.address("coordinator-http"), []
+
+    def ask(priority):
+        c.client().chat.completions.create(model="default", messages=user("x"), max_tokens=3, extra_body={"priority": priority})
+        done.append(priority)
+
+    holder = c.client().chat.completions.create(model="default", messages=user("x"), max_tokens=10_000, stream=True)
+    next(iter(holder))
+    with ThreadPoolExecutor(4) as pool:
+        asked = []
+        for n, priority in enumerate((5, 0, 5, -3)):
+            asked.append(pool.submit(ask, priority))
+            wait_until(lambda n=n: metric(url, "coordinator_queue_waiting") == n + 1, what="it to wait")
+        holder.close()
+        for a in asked:
+            a.result(60)
+    assert done == [-3, 0, 5, 5]
+
+
 def test_a_conversation_stays_with_its_worker(chain):
     c = chain(*[registry(default={})] * 3)
     wait_until(lambda: healthy(c) == 3, what="all workers")

@@ -117,6 +117,9 @@ TEST_F(WorkerSetTest, TheAdminApiThroughControl) {
   EXPECT_NE(list.at("body").find("\"url\":\"one\""), std::string::npos);
   EXPECT_EQ(ask("PATCH", "/workers/one", R"({"draining":true})").at("http"), "202");
   EXPECT_EQ(ask("PATCH", "/workers/on%65", R"({"draining":false})").at("http"), "202");
+  const ControlReply put = ask("PUT", "/workers/one", R"({"draining":true,"deadline_s":2.5})");
+  EXPECT_EQ(put.at("http"), "202");
+  EXPECT_NE(put.at("body").find("\"job_status\":\"drained\""), std::string::npos);
   EXPECT_EQ(ask("GET", "/workers/nobody", "").at("http"), "404");
   EXPECT_EQ(ask("PATCH", "/workers/one", R"({"draining":true,"x":1})").at("http"), "400");
   EXPECT_EQ(ask("DELETE", "/workers/one?deadline_s=nan", "").at("http"), "400");

@@ -168,6 +168,30 @@ TEST_F(FleetTest, AvoidedWorkersAreAskedWhereNobodyElseCan) {
   EXPECT_EQ(found()[0].index, 1u);
 }
 
+TEST_F(FleetTest, WhoFailsAgainAndAgainIsAskedWhereNobodyElseCan) {
+  fleet->Add("1", Backend({}));
+  fleet->Add("2", Backend({}));
+  RequestFacts facts;
+  facts.model = "m";
+  const TimePoint now = Clock::now();
+  const auto found = [&] { return FindCandidates(*fleet->table(), facts, {}, now).views; };
+  const auto trip = [&](size_t row) {
+    Fleet::Backend& backend = *fleet->table()->rows[row].backend;
+    MutexLock lock(backend.mutex);
+    backend.breaker.Trip(now);
+    backend.suspect = true;
+  };
+  trip(0);
+  ASSERT_EQ(found().size(), 1u);
+  EXPECT_EQ(found()[0].index, 1u);
+  facts.worker_hint = "1";
+  EXPECT_EQ(found()[0].index, 1u) << "a wish is no reason to ask it";
+  facts.avoid_workers = {"2"};
+  EXPECT_EQ(found()[0].index, 1u) << "where the request failed once is better than where all do";
+  trip(1);
+  EXPECT_EQ(found().size(), 2u);
+}
+
 TEST_F(FleetTest, OnlyWhoCanDoItIsACandidate) {
   Snapshot snapshot = Serving("m");
   snapshot.models[0].capabilities = kCapChat | kCapResume;
@@ -182,6 +206,9 @@ TEST_F(FleetTest, OnlyWhoCanDoItIsACandidate) {
   facts.needs = kCapChat | kCapTools;
   EXPECT_EQ(found().refusal.code, Code::kUnimplemented);
   EXPECT_EQ(found().refusal.param, "tools");
+  facts.needs = kCapEmbed;
+  EXPECT_EQ(found().refusal.code, Code::kUnimplemented);
+  EXPECT_EQ(found().refusal.param, "");
   facts.needs = kCapChat;
   facts.resume = {1, {{{1}, {1, 1}}}, "d"};
   EXPECT_EQ(found().views.size(), 1u);

@@ -41,6 +41,23 @@ TEST(PrefixHash, ModelAndToolsCount) {
   EXPECT_EQ(Of(text, "m", std::string(300, 't')).size(), 3u);
 }
 
+TEST(PrefixHash, AdapterAndTemplateArgumentsCount) {
+  RequestFacts facts;
+  facts.model = "m";
+  PayloadParts parts;
+  parts.messages_json = std::string(600, 'x');
+  const auto plain = PrefixHashes(facts, parts);
+  ASSERT_EQ(plain.size(), 2u);
+  parts.template_kwargs_json = R"({"enable_thinking":false})";
+  EXPECT_EQ(Common(plain, PrefixHashes(facts, parts)), 0u);
+  parts.template_kwargs_json.clear();
+  facts.adapter = "a";
+  const auto tuned = PrefixHashes(facts, parts);
+  EXPECT_EQ(Common(plain, tuned), 0u);
+  facts.adapter = "b";
+  EXPECT_EQ(Common(tuned, PrefixHashes(facts, parts)), 0u);
+}
+
 TEST(PrefixHash, EveryBlockKnowsAllBeforeIt) {
   const auto hashes = Of(std::string(64 * kPrefixBlock, 'z'));
   EXPECT_EQ(std::set<uint64_t>(hashes.begin(), hashes.end()).size(), 64u);

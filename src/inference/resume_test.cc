@@ -221,6 +221,16 @@ TEST_F(ResumeTest, WhereverItIsCutTheAnswerIsTheSame) {
   }
 }
 
+TEST_F(ResumeTest, OverloadInMidStreamIsALossLikeOthers) {
+  const Status full = Unavailable("preempted for good", "overloaded", Millis(1));
+  auto engine =
+      std::make_shared<HonestEngine>(1, std::vector<HonestEngine::Attempt>{{4, full}, {0, full}, {}});
+  const Collected got = Run(engine);
+  ASSERT_TRUE(got.end.ok()) << got.end.ToString();
+  EXPECT_EQ(engine->seen.size(), 3u);
+  EXPECT_EQ(Said(got.events, 0), Said(WholeAnswer(1), 0));
+}
+
 TEST_F(ResumeTest, TheNextAttemptKnowsWhereItStands) {
   auto engine =
       std::make_shared<HonestEngine>(1, std::vector<HonestEngine::Attempt>{{4, kLost}, {1, kLost}, {}});

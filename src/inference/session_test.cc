@@ -173,6 +173,29 @@ TEST(Session, LosingTheConnectionEndsBothSides) {
   EXPECT_EQ(pair.Run(*late).end.code, Code::kUnavailable);
 }
 
+TEST(Session, APeerThatIsSilentIsLost) {
+  struct Deaf : SessionTransport {
+    void Kick() override {}
+    void Abort(const Status& why) override { lost.set_value(why); }
+    std::promise<Status> lost;
+  };
+  IoPool pool(1);
+  Scope scope;
+  SessionOptions options;
+  options.name = "left";
+  options.heartbeat = Millis(5);
+  options.silence_limit = Millis(20);
+  const auto session = Session::Make(options, pool, scope);
+  const auto deaf = std::make_shared<Deaf>();
+  session->Start(deaf);
+  const Status why = deaf->lost.get_future().get();
+  EXPECT_EQ(why.code, Code::kUnavailable);
+  EXPECT_TRUE(why.retryable);
+  session->OnClosed(why);
+  scope.Close();
+  scope.Join();
+}
+
 TEST(Session, AReaderThatDoesNotPullStopsTheProducer) {
   auto fake = std::make_shared<FakeService>(std::vector<Script>{{{Event(Accepted{})}, Status::Ok(), true}});
   Pair pair(nullptr, fake, /*credit=*/4);
