@@ -68,7 +68,13 @@ def test_the_curl_lines_work(document, echo):
             args = [a.replace("http://127.0.0.1:8000", url) for a in shlex.split(command)]
             done = subprocess.run([*args, "--silent", "--fail-with-body", "--noproxy", "*"], capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, (command, done.stdout)
-            assert ("data: [DONE]" in done.stdout) == ('"stream": true' in command)
+            assert ("data: [DONE]" in done.stdout) == ('"stream": true' in command or "inference/stream" in command)
+
+
+def test_every_endpoint_has_an_example(echo):
+    told = {re.sub(r".*127.0.0.1:8000", "", word) for d in API for c in commands(d) if c.startswith("curl") for word in shlex.split(c)}
+    for path in http.get(echo() + "/openapi.json").json()["paths"]:
+        assert path.replace("{id}", "default") in told, path
 
 
 @pytest.mark.parametrize("document", DOCUMENTS + API)

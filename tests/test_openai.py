@@ -216,6 +216,42 @@ def test_a_token_guards_the_api(echo):
     assert http.get(url + "/health").status_code == 200
 
 
+def test_the_list_of_models_may_be_open(start, tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text('[gateway]\napi_token = "s3cret"\nmodels_need_token = false\n')
+    url = start("serve", "--listen", "127.0.0.1:0", "--engine", "echo", "--config", config, expect=("gateway",)).address("gateway")
+    for path in ("/v1/models", "/v1/models/default", "/api/tags"):
+        assert http.get(url + path).status_code == 200
+    assert http.post(url + "/v1/chat/completions", json={}).status_code == 401
+
+
+def test_tool_calls_are_streamed_as_the_clients_join_them(api):
+    """Each call with an index of its own; its id, type and name once, with the first piece."""
+    function = {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}
+    ask = dict(model="default", messages=user("call it"), tools=[{"type": "function", "function": function}], tool_choice="required", n=2)
+    chunks = [c for c in api.chat.completions.create(**ask, stream=True) if c.choices]
+    for choice in (0, 1):
+        own = [c.choices[0] for c in chunks if c.choices[0].index == choice]
+        (first, *more) = [d for c in own for d in c.delta.tool_calls or []]
+        assert (first.index, first.type, first.function.name) == (0, "function", "f") and first.id and first.function.arguments is not None
+        assert all(d.index == 0 and d.id is None and d.type is None and d.function.name is None for d in more)
+        assert json.loads("".join(d.function.arguments for d in (first, *more)))
+        assert [c.finish_reason for c in own if c.finish_reason] == ["tool_calls"]
+    with api.chat.completions.stream(**ask) as stream:
+        for _ in stream:
+            pass
+        done = stream.get_final_completion()
+    assert [c.finish_reason for c in done.choices] == ["tool_calls"] * 2
+    whole = api.chat.completions.create(**ask).choices[0].message
+    assert whole.content is None and whole.tool_calls[0].function.name == "f"
+
+
+@pytest.mark.parametrize(("options", "status", "again"), [({"refuse": True}, 503, None), ({"fail_after": 0}, 503, None)])
+def test_whether_a_later_try_may_help_is_told(echo, options, status, again):
+    reply = http.post(echo(**options) + "/v1/chat/completions", json={"messages": user("x")})
+    assert (reply.status_code, reply.headers.get("x-should-retry")) == (status, again) and 1 <= float(reply.headers["retry-after"]) <= 60
+
+
 def test_64_at_once_all_right(shared):
     api = client(shared.address("gateway"))
 

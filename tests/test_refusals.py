@@ -34,6 +34,8 @@ def schema(value) -> dict:
     {"temperature": -1}, {"temperature": 2.1}, {"seed": 1 << 63}, {"n": 1000000}, {"max_tokens": 5.5}, {"top_logprobs": 5},
     {"logprobs": True, "top_logprobs": 21}, {"stop": ["x"] * 10000}, {"tool_choice": "required"}, {"logit_bias": {"foo": 1}},
     {"modalities": ["audio"]}, {"response_format": {"type": "json_schema", "schema": 123}}, {"response_format": {"type": "nope"}},
+    {"response_format": {"type": "json_object", "schema": 123}}, {"tool_choice": {"type": "function", "function": {"name": "f"}}},
+    {"tools": [{"type": "web_search"}]}, {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
     schema(123), schema(ENDLESS), {"messages": None}, {"messages": "x"}, {"messages": [123]}, {"messages": [{}]}, {"messages": []},
     {"messages": [{"role": 1, "content": "a"}]}, {"messages": [{"role": "user", "content": 123}]},
     {"messages": [{"role": "user", "content": []}]}, {"messages": [*ASK, *[{"role": "assistant", "content": "b"}] * 2]},
@@ -45,7 +47,7 @@ def test_chat(url, wrong, stream):
 
 
 @pytest.mark.parametrize("odd", [
-    {"max_tokens": 0}, {"tools": []}, {"tools": [], "tool_choice": None}, {"logit_bias": {"foo": 0}},
+    {"max_tokens": 0}, {"stream_options": {"include_usage": True}}, {"logprobs": True, "top_logprobs": 0}, {"stop": ["x"] * 9}, {"tools": []}, {"tools": [], "tool_choice": None}, {"logit_bias": {"foo": 0}},
     {"messages": [{"role": "user", "content": "a\0b"}]}, {"messages": [*ASK, {"role": "assistant", "content": None, "tool_calls": [CALL]},
                                                                        {"role": "tool", "tool_call_id": "1", "content": "x"}]},
     {"messages": [{"role": "developer", "content": "d"}, {"role": "user", "content": ""}]},

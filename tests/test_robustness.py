@@ -433,6 +433,29 @@ def test_keys_are_refused_alike(start):
     assert status(ask(url, proper, half_close=False)) == 200
 
 
+def test_answers_are_never_compressed(url):
+    lines = "Accept-Encoding: gzip, br, zstd\r\nConnection: close\r\n"
+    for stream in (True, False):
+        reply = ask(url, post(json.dumps(ASK | {"stream": stream}).encode(), lines), half_close=False)
+        assert status(reply) == 200 and b"content-encoding" not in reply.lower() and b'"content":' in reply
+
+
+def test_connections_outlive_the_pools_of_clients(url):
+    with dial(url) as s:
+        s.sendall(head())
+        reply = s.recv(4096)
+    assert b"Keep-Alive: timeout=180\r\n" in reply
+
+
+def test_prompts_in_the_log_are_announced(start, tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text("[gateway]\nlog_prompts = true\n")
+    process = start("serve", "--listen", "127.0.0.1:0", "--engine", "echo", "--config", config, expect=("gateway",))
+    process.wait_log("the log holds what users write")
+    http.post(process.address("gateway") + "/v1/chat/completions", json=ASK)
+    process.wait_log("a b c")
+
+
 def test_new_paths_make_no_new_metrics(url):
     before = len(http.get(url + "/metrics").text.splitlines())
     for n in range(50):

@@ -381,15 +381,35 @@ TEST_F(AnswerModelTest, ATemplateWithToolsIsUsed) {
   engine_.reset();
 }
 
+TEST_F(AnswerModelTest, SystemMessagesStayWhereTheTemplateTakesThem) {
+  const auto rendered = [](const std::string& chat_template) {
+    const auto model = Load(chat_template);
+    ChatInput in;
+    in.messages = R"([{"role":"system","content":"one"},{"role":"user","content":"q"},
+        {"role":"system","content":"two"},{"role":"user","content":"r"}])";
+    ChatPrompt prompt;
+    ChatError error;
+    EXPECT_TRUE(model && model->chat->Render(in, &prompt, &error)) << error.message;
+    return prompt.text;
+  };
+  const std::string each =
+      R"j({%- for m in messages %}{{- '[' + m.role + ':' + m.content + ']' }}{%- endfor %})j";
+  EXPECT_EQ(rendered(each), "[system:one][user:q][system:two][user:r]");
+  EXPECT_EQ(rendered(R"j({%- for m in messages %}{%- if m.role == 'system' and not loop.first %}
+      {{- raise_exception('System message must be at the beginning.') }}{%- endif %}{%- endfor %})j" +
+                     each),
+            "[system:one\n\ntwo][user:q][user:r]");
+}
+
 TEST_F(AnswerModelTest, DeepArgumentsInTheHistoryEndNobody) {
   const auto model = Load(kToolTemplate);
   ASSERT_TRUE(model);
-  const auto rendered = [&](const std::string& arguments, ChatError* error) {
+  const auto rendered = [&](const std::string& arguments, ChatError* error, const std::string& result = "x") {
     const boost::json::value call = {
         {"id", "c"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", arguments}}}};
     const boost::json::array messages = {{{"role", "user"}, {"content", "q"}},
                                          {{"role", "assistant"}, {"content", ""}, {"tool_calls", {call}}},
-                                         {{"role", "tool"}, {"tool_call_id", "c"}, {"content", "x"}}};
+                                         {{"role", "tool"}, {"tool_call_id", "c"}, {"content", result}}};
     ChatInput in;
     in.messages = boost::json::serialize(messages);
     ChatPrompt prompt;
@@ -398,11 +418,12 @@ TEST_F(AnswerModelTest, DeepArgumentsInTheHistoryEndNobody) {
   const auto nested = [](size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
   ChatError error;
   EXPECT_TRUE(rendered(R"({"a":")" + std::string(500, '[') + R"(\"{"})", &error)) << error.message;
-  EXPECT_TRUE(rendered(nested(64), &error)) << error.message;
-  for (const size_t depth : {65u, 300'000u}) {
+  EXPECT_TRUE(rendered(nested(512), &error, "f(" + nested(600) + ")")) << error.message;
+  for (const size_t depth : {513u, 300'000u}) {
     EXPECT_FALSE(rendered(nested(depth), &error));
     EXPECT_EQ(error.param, "messages");
     EXPECT_LT(error.message.size(), 500u);
+    EXPECT_FALSE(rendered("{}", &error, nested(depth))) << "some templates read results as JSON";
   }
 }
 

@@ -74,22 +74,6 @@ class TemplateParser final : public MessageParser {
   common_chat_msg told_;
 };
 
-// More levels of JSON than llama.cpp, which recurses by them, may be shown.
-bool IsDeep(std::string_view json) {
-  constexpr int kMaxDepth = 64;
-  int depth = 0;
-  bool text = false;
-  for (size_t i = 0; i < json.size(); ++i) {
-    const char c = json[i];
-    if (c == '"') text = !text;
-    if (text && c == '\\') ++i;
-    if (text) continue;
-    if ((c == '[' || c == '{') && ++depth > kMaxDepth) return true;
-    if (c == ']' || c == '}') --depth;
-  }
-  return false;
-}
-
 class JinjaTemplate final : public ChatTemplate {
  public:
   explicit JinjaTemplate(common_chat_templates_ptr templates) : templates_(std::move(templates)) {
@@ -98,8 +82,30 @@ class JinjaTemplate final : public ChatTemplate {
     LearnThinking();
   }
 
-  bool Render(const ChatInput& in, ChatPrompt* out, ChatError* error) const override try {
+  bool Render(const ChatInput& in, ChatPrompt* out, ChatError* error) const override {
     std::lock_guard lock(mutex_);
+    try {
+      return RenderAsGiven(in, out, error);
+    } catch (const std::exception& e) {
+      error->message = std::string("messages: the model's chat template does not take them: ") + e.what();
+    }
+    // Some templates know a system message at the front only.
+    std::optional<std::string> messages = SystemFirst(in.messages);
+    if (!messages) return Wrong("messages", error);
+    try {
+      ChatInput moved = in;
+      moved.messages = std::move(*messages);
+      *out = {};
+      return RenderAsGiven(moved, out, error);
+    } catch (const std::exception&) {
+      return Wrong("messages", error);  // with what was wrong at first
+    }
+  }
+
+  std::string source() const override { return common_chat_templates_source(templates_.get()); }
+
+ private:
+  bool RenderAsGiven(const ChatInput& in, ChatPrompt* out, ChatError* error) const {
     std::vector<Tool> tools;
     ToolChoice choice;
     std::string format;
@@ -121,14 +127,8 @@ class JinjaTemplate final : public ChatTemplate {
     }
     if (tools_ && !tools.empty() && format.empty()) return RenderNative(in, tools, forced, out, error);
     return RenderOwn(in, tools, forced, format, out, error);
-  } catch (const std::exception& e) {
-    error->message = std::string("messages: the model's chat template does not take them: ") + e.what();
-    return Wrong("messages", error);
   }
 
-  std::string source() const override { return common_chat_templates_source(templates_.get()); }
-
- private:
   static bool Wrong(const char* param, ChatError* error) {
     error->param = param;
     return false;
@@ -155,8 +155,10 @@ class JinjaTemplate final : public ChatTemplate {
     if (inputs.messages.empty()) throw std::invalid_argument("at least one message is needed");
     for (const common_chat_msg& message : inputs.messages) {
       for (const common_chat_tool_call& call : message.tool_calls)
-        if (IsDeep(call.arguments))
-          throw std::invalid_argument("the arguments of a tool call are nested too deeply");
+        if (IsDeepJson(call.arguments))
+          throw std::invalid_argument("arguments of a tool call are nested too deeply");
+      if (message.role == "tool" && IsDeepJson(message.render_content()))
+        throw std::invalid_argument("the result of a tool call is nested too deeply");
     }
     if (!in.kwargs.empty()) {
       const common_json kwargs = common_json::parse(in.kwargs);

@@ -78,6 +78,13 @@ TEST_F(EngineTest, RefusesWhatItCannotDo) {
   TestRequest tokens(4);
   tokens.Tokens({99999});
   EXPECT_EQ(Submit(tokens).code, CYLLM_INVALID_ARGUMENT);
+  TestRequest biased(6);
+  const cyllm_logit_bias beyond{99999, 1};
+  biased.Text("a").sampling.logit_bias = &beyond;
+  biased.sampling.n_logit_bias = 1;
+  const cyllm_error error = Submit(biased);
+  EXPECT_EQ(error.code, CYLLM_INVALID_ARGUMENT);
+  EXPECT_STREQ(error.param, "logit_bias");
   TestRequest none(5);
   none.Text("a").request.n = 0;
   EXPECT_EQ(Submit(none).code, CYLLM_INVALID_ARGUMENT);

@@ -178,6 +178,27 @@ std::string DescribeInMessages(std::string_view messages_json, const std::vector
   return json::serialize(out);
 }
 
+std::optional<std::string> SystemFirst(std::string_view messages_json) {
+  const std::optional<json::value> messages = Parse(messages_json);
+  if (!messages || !messages->is_array()) return std::nullopt;
+  json::array others;
+  std::string text;
+  bool behind = false;
+  for (const json::value& message : messages->get_array()) {
+    const std::string role = message.is_object() ? TextOf(message.get_object(), "role") : std::string();
+    if (role != "system" && role != "developer") {
+      others.push_back(message);
+      continue;
+    }
+    behind |= !others.empty();
+    if (!text.empty()) text += "\n\n";
+    text += ContentOf(message.get_object());
+  }
+  if (!behind) return std::nullopt;
+  others.insert(others.begin(), json::object{{"role", "system"}, {"content", text}});
+  return json::serialize(others);
+}
+
 std::optional<std::string> CallGrammar(const std::vector<Tool>& tools, bool parallel, std::string* error) {
   std::string rules, names;
   for (size_t i = 0; i < tools.size(); ++i) {

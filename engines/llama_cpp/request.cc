@@ -112,6 +112,9 @@ std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabular
   for (size_t i = 0; i < in.n_prompt_tokens; ++i)
     if (in.prompt_tokens[i] < 0 || static_cast<uint32_t>(in.prompt_tokens[i]) >= vocabulary)
       return wrong("prompt: not a token of this model", "prompt");
+  for (size_t i = 0; i < s.n_logit_bias; ++i)
+    if (s.logit_bias[i].token < 0 || static_cast<uint32_t>(s.logit_bias[i].token) >= vocabulary)
+      return wrong("logit_bias: not a token of this model", "logit_bias");
 
   auto out = std::make_unique<Request>();
   out->id = in.id;

@@ -11,6 +11,7 @@ namespace json = boost::json;
 namespace {
 
 constexpr size_t kMaxBytes = 1 << 20, kMaxDepth = 64;
+constexpr size_t kMaxShownDepth = 512;
 constexpr size_t kMaxValues = 50'000;       // JSON values in all
 constexpr size_t kMaxProperties = 256;      // of one object
 constexpr size_t kMaxName = 256;            // bytes of a property's name or a reference
@@ -68,6 +69,14 @@ std::string Look(json::value& value, size_t* values, bool* changed) {
 }
 
 }  // namespace
+
+bool IsDeepJson(std::string_view text) {
+  json::error_code failed;
+  json::parse_options options;
+  options.max_depth = kMaxShownDepth;
+  json::parse(text, failed, {}, options);
+  return failed == json::error::too_deep;
+}
 
 std::optional<std::string> BoundedSchema(std::string_view schema_json, std::string* error) {
   const auto wrong = [&](std::string why) {

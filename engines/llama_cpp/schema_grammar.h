@@ -12,6 +12,9 @@ namespace cyllm::llama {
 // of fractions, very large `maxLength` and `maxItems`, uniqueItems, `not`, ...) is not held to.
 std::optional<std::string> SchemaGrammar(std::string_view schema_json, std::string* error);
 
+// JSON of more levels than llama.cpp, which recurses by them, may be shown.
+bool IsDeepJson(std::string_view text);
+
 // Any JSON object.
 std::string ObjectGrammar();
 
