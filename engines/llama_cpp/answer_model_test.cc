@@ -381,6 +381,31 @@ TEST_F(AnswerModelTest, ATemplateWithToolsIsUsed) {
   engine_.reset();
 }
 
+// What a model can be made to write: by logit_bias, or by the beginning of its answer.
+TEST_F(AnswerModelTest, DeeplyNestedAnswersAreReadOrPassedOn) {
+  const auto model = Load(kToolTemplate);
+  ASSERT_TRUE(model);
+  ChatInput in;
+  in.messages = R"([{"role":"user","content":"What is the weather in Oslo?"}])";
+  in.tools = std::string("[") + kWeather + "]";
+  ChatPrompt prompt;
+  ChatError error;
+  ASSERT_TRUE(model->chat->Render(in, &prompt, &error)) << error.message;
+  for (const size_t depth : {100u, 19'000u, 500'000u}) {
+    const auto parser = prompt.parser();
+    std::vector<MessagePart> parts;
+    const std::string begin = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": ";
+    parser->Push(begin + std::string(depth, '['), &parts);
+    parser->Push("[", &parts);
+    parser->Finish(&parts);
+    size_t length = 0;
+    for (const MessagePart& part : parts) length += part.text.size();
+    EXPECT_EQ(parts.front().kind, depth < 20'000 ? MessagePart::Kind::kToolCall : MessagePart::Kind::kText)
+        << depth;
+    EXPECT_GT(length, depth);
+  }
+}
+
 TEST_F(AnswerModelTest, SystemMessagesStayWhereTheTemplateTakesThem) {
   const auto rendered = [](const std::string& chat_template) {
     const auto model = Load(chat_template);

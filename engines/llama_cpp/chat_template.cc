@@ -3,9 +3,11 @@
 #include <chat.h>
 #include <json-schema-to-grammar.h>
 #include <log.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <exception>
+#include <functional>
 #include <list>
 #include <mutex>
 
@@ -17,15 +19,42 @@ namespace cyllm::llama {
 
 namespace {
 
+// What llama.cpp's parser may recurse into, at most: it opens a level for each.
+size_t Brackets(std::string_view text) {
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return c == '[' || c == '{'; }));
+}
+
+// So many fit on any thread's stack, so many on one of kLargeStack.
+constexpr size_t kFewBrackets = 400, kMaxBrackets = 20'000, kLargeStack = 1u << 30;
+
+// Runs `f`, which throws nothing, on a thread with room for kMaxBrackets levels; false: there is none. Only
+// what is used of its stack takes memory.
+bool OnLargeStack(const std::function<void()>& f) {
+  pthread_attr_t attributes;
+  pthread_t thread;
+  if (pthread_attr_init(&attributes) != 0) return false;
+  const auto run = [](void* f) -> void* {
+    (*static_cast<const std::function<void()>*>(f))();
+    return nullptr;
+  };
+  const bool ran = pthread_attr_setstacksize(&attributes, kLargeStack) == 0 &&
+                   pthread_create(&thread, &attributes, run, const_cast<std::function<void()>*>(&f)) == 0;
+  pthread_attr_destroy(&attributes);
+  if (ran) pthread_join(thread, nullptr);
+  return ran;
+}
+
 // The text read again from its beginning by llama.cpp's parser for the template, whenever it has grown by a
 // 32nd: what that costs in all is linear in the text, times 32.
 class TemplateParser final : public MessageParser {
  public:
   explicit TemplateParser(std::shared_ptr<const common_chat_parser_params> params)
-      : params_(std::move(params)) {}
+      : params_(std::move(params)), brackets_(Brackets(params_->generation_prompt)) {}
 
   void Push(std::string_view text, std::vector<MessagePart>* out) override {
     text_ += text;
+    brackets_ += Brackets(text);
     if (text_.size() - read_ <= text_.size() / 32) return;
     Read(true, out);
   }
@@ -33,18 +62,16 @@ class TemplateParser final : public MessageParser {
 
  private:
   void Read(bool partial, std::vector<MessagePart>* out) {
-    read_ = text_.size();
     common_chat_msg now;
-    try {
-      now = common_chat_parse(text_, partial, *params_);
-    } catch (const std::exception&) {
-      if (partial) return;
-      try {  // cut off, or not what the template expects: what can be read of it
-        now = common_chat_parse(text_, true, *params_);
-      } catch (const std::exception&) {
-        if (told_.content.empty() && told_.tool_calls.empty()) now.content = text_;
-      }
+    if (brackets_ <= kFewBrackets) {
+      Parse(partial, &now);
+    } else if (brackets_ > kMaxBrackets || !OnLargeStack([&] { Parse(partial, &now); })) {
+      // No message that anybody means: the rest as it is.
+      if (read_ < text_.size()) out->push_back({MessagePart::Kind::kText, text_.substr(read_), 0, false, {}});
+      read_ = text_.size();
+      return;
     }
+    read_ = text_.size();
     Tell(MessagePart::Kind::kReasoning, now.reasoning_content, &told_.reasoning_content, 0, out);
     Tell(MessagePart::Kind::kText, now.content, &told_.content, 0, out);
     for (size_t i = 0; i < now.tool_calls.size(); ++i) {
@@ -60,6 +87,21 @@ class TemplateParser final : public MessageParser {
     }
   }
 
+  // Nothing of the text when it cannot be read yet.
+  void Parse(bool partial, common_chat_msg* out) const {
+    common_chat_msg& now = *out;
+    try {
+      now = common_chat_parse(text_, partial, *params_);
+    } catch (const std::exception&) {
+      if (partial) return;
+      try {  // cut off, or not what the template expects: what can be read of it
+        now = common_chat_parse(text_, true, *params_);
+      } catch (const std::exception&) {
+        if (told_.content.empty() && told_.tool_calls.empty()) now.content = text_;
+      }
+    }
+  }
+
   // What `now` has more than was told; nothing when it is read differently now.
   static void Tell(MessagePart::Kind kind, const std::string& now, std::string* told, uint32_t call,
                    std::vector<MessagePart>* out) {
@@ -71,6 +113,7 @@ class TemplateParser final : public MessageParser {
   const std::shared_ptr<const common_chat_parser_params> params_;
   std::string text_;
   size_t read_ = 0;  // of it, at the last look
+  size_t brackets_;  // of it and of what the answer begins with
   common_chat_msg told_;
 };
 
