@@ -42,6 +42,7 @@ class Client {
     if (fd_ >= 0) close(fd_);
     fd_ = -1;
   }
+  void HalfClose() { shutdown(fd_, SHUT_WR); }
   bool Send(std::string_view data) {
     while (!data.empty()) {
       const ssize_t n = send(fd_, data.data(), data.size(), MSG_NOSIGNAL);
@@ -244,6 +245,18 @@ TEST_F(GatewayTest, HangupCancels) {
   }
 }
 
+TEST_F(GatewayTest, AClientThatHasSaidItsLastIsGone) {
+  Start({{{}, {}, true}});
+  for (const char* body : {kStream, kChat}) {
+    const size_t before = service_->seen().size();
+    Client client(gateway_->address());
+    client.Send(Post("/v1/chat/completions", body));
+    ASSERT_TRUE(service_->WaitForRequests(before + 1));
+    client.HalfClose();
+    EXPECT_TRUE(service_->WaitForDrop(before));
+  }
+}
+
 TEST_F(GatewayTest, HangupCancelsAlsoAfterAPieceOfTheNextRequest) {
   Start({{{}, {}, true}});
   Client client(gateway_->address());
@@ -282,7 +295,9 @@ TEST_F(GatewayTest, AClientThatReadsNothingIsCutOff) {
 
 TEST_F(GatewayTest, DeadlineIs504) {
   Start({{{}, {}, true}}, [](GatewayOptions& o) { o.request_timeout = Millis(30); });
-  EXPECT_THAT(Ask(Post("/v1/chat/completions", kChat)), StartsWith("HTTP/1.1 504"));
+  const std::string late = Ask(Post("/v1/chat/completions", kChat));
+  EXPECT_THAT(late, StartsWith("HTTP/1.1 504"));
+  EXPECT_THAT(late, HasSubstr("x-should-retry: false\r\n"));
   EXPECT_TRUE(service_->WaitForDrop(0));
 }
 
@@ -356,6 +371,12 @@ TEST_F(GatewayTest, WrongPathsAndMethods) {
   const std::string method = Ask(Get("/v1/chat/completions"));
   EXPECT_THAT(method, StartsWith("HTTP/1.1 405"));
   EXPECT_THAT(method, HasSubstr("Allow: POST"));
+  EXPECT_THAT(Ask("BREW /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"), HasSubstr("Allow: GET, HEAD, OPTIONS\r\n"));
+  for (const char* path : {"/v1/moderations", "/v1/audio/transcriptions", "/v1/images/generations"}) {
+    const std::string absent = Ask(Post(path, "{}"));
+    EXPECT_THAT(absent, StartsWith("HTTP/1.1 404"));
+    EXPECT_EQ(BodyOf(absent).at("error").at("code"), "not_found");
+  }
   EXPECT_THAT(Ask(Post("/health", "{}")), StartsWith("HTTP/1.1 405"));
   Client client(gateway_->address());
   client.Send("HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n" + Get("/ready"));
