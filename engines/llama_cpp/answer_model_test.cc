@@ -391,7 +391,7 @@ TEST_F(AnswerModelTest, DeeplyNestedAnswersAreReadOrPassedOn) {
   ChatPrompt prompt;
   ChatError error;
   ASSERT_TRUE(model->chat->Render(in, &prompt, &error)) << error.message;
-  for (const size_t depth : {100u, 19'000u, 500'000u}) {
+  for (const size_t depth : {100u, 9'000u, 500'000u}) {
     const auto parser = prompt.parser();
     std::vector<MessagePart> parts;
     const std::string begin = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": ";
@@ -400,7 +400,7 @@ TEST_F(AnswerModelTest, DeeplyNestedAnswersAreReadOrPassedOn) {
     parser->Finish(&parts);
     size_t length = 0;
     for (const MessagePart& part : parts) length += part.text.size();
-    EXPECT_EQ(parts.front().kind, depth < 20'000 ? MessagePart::Kind::kToolCall : MessagePart::Kind::kText)
+    EXPECT_EQ(parts.front().kind, depth < 10'000 ? MessagePart::Kind::kToolCall : MessagePart::Kind::kText)
         << depth;
     EXPECT_GT(length, depth);
   }

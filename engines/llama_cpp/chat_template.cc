@@ -26,7 +26,7 @@ size_t Brackets(std::string_view text) {
 }
 
 // So many fit on any thread's stack, so many on one of kLargeStack.
-constexpr size_t kFewBrackets = 400, kMaxBrackets = 20'000, kLargeStack = 1u << 30;
+constexpr size_t kFewBrackets = 400, kMaxBrackets = 10'000, kLargeStack = 512u << 20;
 
 // Runs `f`, which throws nothing, on a thread with room for kMaxBrackets levels; false: there is none. Only
 // what is used of its stack takes memory.
