@@ -406,7 +406,7 @@ TEST_F(AnswerModelTest, DeeplyNestedAnswersAreReadOrPassedOn) {
   }
 }
 
-TEST_F(AnswerModelTest, SystemMessagesStayWhereTheTemplateTakesThem) {
+TEST_F(AnswerModelTest, MessagesStayInTheirOrderWhereTheTemplateTakesThem) {
   const auto rendered = [](const std::string& chat_template) {
     const auto model = Load(chat_template);
     ChatInput in;
@@ -423,7 +423,7 @@ TEST_F(AnswerModelTest, SystemMessagesStayWhereTheTemplateTakesThem) {
   EXPECT_EQ(rendered(R"j({%- for m in messages %}{%- if m.role == 'system' and not loop.first %}
       {{- raise_exception('System message must be at the beginning.') }}{%- endif %}{%- endfor %})j" +
                      each),
-            "[system:one\n\ntwo][user:q][user:r]");
+            "[system:one\n\ntwo][user:q\n\nr]");
 }
 
 TEST_F(AnswerModelTest, DeepArgumentsInTheHistoryEndNobody) {

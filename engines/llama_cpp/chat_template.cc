@@ -132,8 +132,8 @@ class JinjaTemplate final : public ChatTemplate {
     } catch (const std::exception& e) {
       error->message = std::string("messages: the model's chat template does not take them: ") + e.what();
     }
-    // Some templates know a system message at the front only.
-    std::optional<std::string> messages = SystemFirst(in.messages);
+    // Some templates know a system message at the front only, or want the roles to alternate.
+    std::optional<std::string> messages = InStrictOrder(in.messages);
     if (!messages) return Wrong("messages", error);
     try {
       ChatInput moved = in;

@@ -178,24 +178,29 @@ std::string DescribeInMessages(std::string_view messages_json, const std::vector
   return json::serialize(out);
 }
 
-std::optional<std::string> SystemFirst(std::string_view messages_json) {
+std::optional<std::string> InStrictOrder(std::string_view messages_json) {
   const std::optional<json::value> messages = Parse(messages_json);
   if (!messages || !messages->is_array()) return std::nullopt;
   json::array others;
-  std::string text;
-  bool behind = false;
+  std::string system, last;  // last: the role before
+  bool changed = false;
   for (const json::value& message : messages->get_array()) {
     const std::string role = message.is_object() ? TextOf(message.get_object(), "role") : std::string();
-    if (role != "system" && role != "developer") {
+    if (role == "system" || role == "developer") {
+      changed |= !others.empty();
+      if (!system.empty()) system += "\n\n";
+      system += ContentOf(message.get_object());
+    } else if (role == "user" && last == "user") {
+      changed = true;
+      json::object& before = others.back().get_object();
+      before["content"] = ContentOf(before) + "\n\n" + ContentOf(message.get_object());
+    } else {
       others.push_back(message);
-      continue;
+      last = role;
     }
-    behind |= !others.empty();
-    if (!text.empty()) text += "\n\n";
-    text += ContentOf(message.get_object());
   }
-  if (!behind) return std::nullopt;
-  others.insert(others.begin(), json::object{{"role", "system"}, {"content", text}});
+  if (!changed) return std::nullopt;
+  if (!system.empty()) others.insert(others.begin(), json::object{{"role", "system"}, {"content", system}});
   return json::serialize(others);
 }
 

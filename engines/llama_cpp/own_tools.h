@@ -36,8 +36,9 @@ bool ReadToolChoice(std::string_view choice_json, ToolChoice* out, std::string* 
 // are none), calls and their results as text.
 std::string DescribeInMessages(std::string_view messages_json, const std::vector<Tool>& tools, bool forced);
 
-// All system messages as one at the front. nullopt: there is none behind another message.
-std::optional<std::string> SystemFirst(std::string_view messages_json);
+// For templates that take no other order: all system messages as one at the front, and what users say in a
+// row as one message. nullopt: it is so.
+std::optional<std::string> InStrictOrder(std::string_view messages_json);
 
 // The grammar of one call, or of up to kMaxParallelCalls. nullopt and `error` when a tool's parameters are no
 // schema that can be held to.
