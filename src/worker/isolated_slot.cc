@@ -295,6 +295,7 @@ ModelInfo IsolatedSlot::Describe() const {
   info.id = entry_.id;
   info.engine = entry_.engine;
   info.alias_of.clear();
+  info.adapters = entry_.adapters;
   switch (unloads ? ServerState::kStopped : supervisor_->state()) {
     case ServerState::kStopped:
       info.state =

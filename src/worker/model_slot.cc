@@ -1,5 +1,6 @@
 #include "worker/model_slot.h"
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <cmath>
 #include <filesystem>
@@ -259,6 +260,9 @@ ModelInfo ModelSlot::Describe() const {
   info.capabilities = was_loaded_ ? loaded_.capabilities : manifest_.capabilities;
   info.max_model_len = loaded_.max_model_len;
   info.digest = loaded_.digest;
+  info.adapters = entry_.adapters;
+  if (info.adapters.empty() && std::ranges::count(manifest_.options, "adapters") > 0)
+    info.capabilities &= ~uint32_t{kCapLora};
   info.memory_bytes = loaded_.memory_bytes;
   if (state_ == ModelState::kAvailable && options_.residency &&
       !options_.residency->HasRoom(this, expected_bytes_))

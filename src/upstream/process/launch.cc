@@ -82,7 +82,8 @@ const Program* Find(const Profile& profile) {
 }
 
 // vLLM's further ones, which are more than a flag.
-constexpr std::string_view kUse4Bit = "use_4bit", kToolParser = "tool_call_parser", kAdapter = "adapter_path";
+constexpr std::string_view kUse4Bit = "use_4bit", kToolParser = "tool_call_parser", kAdapter = "adapter_path",
+                           kAdapters = "adapters";
 
 Status Wrong(std::string_view option, std::string_view must) {
   return InvalidArgument(fmt::format("'{}' must be {}", option, must), std::string(option));
@@ -141,6 +142,26 @@ Status TextList(std::string_view name, const json::value& value, std::vector<std
   return Status::Ok();
 }
 
+Status AdapterOptions(const json::object& options, std::vector<std::string>& out) {
+  std::vector<std::string> modules;
+  if (const json::value* v = options.if_contains(kAdapter); v && !v->is_null()) {
+    if (!v->is_string()) return Wrong(kAdapter, "a path");
+    modules.push_back("adapter=" + std::string(v->get_string()));
+  }
+  if (const json::value* v = options.if_contains(kAdapters); v && !v->is_null()) {
+    const json::object* named = v->if_object();
+    if (!named) return Wrong(kAdapters, "an object: name -> path");
+    for (const auto& [name, path] : *named) {
+      if (name.empty() || !path.is_string()) return Wrong(kAdapters, "an object: name -> path");
+      modules.push_back(std::string(name) + "=" + std::string(path.get_string()));
+    }
+  }
+  if (modules.empty()) return Status::Ok();
+  out.insert(out.end(), {"--enable-lora", "--lora-modules"});
+  out.insert(out.end(), modules.begin(), modules.end());
+  return Status::Ok();
+}
+
 Status VllmOptions(const json::object& options, const LaunchRequest& request, std::vector<std::string>& out) {
   // What the answer needs anyway; and so that SIGTERM ends it although streams are open.
   out.insert(out.end(), {"--enable-prompt-tokens-details", "--shutdown-timeout",
@@ -155,11 +176,7 @@ Status VllmOptions(const json::object& options, const LaunchRequest& request, st
     if (!v->is_string()) return Wrong(kToolParser, "a word");
     out.insert(out.end(), {"--enable-auto-tool-choice", "--tool-call-parser", std::string(v->get_string())});
   }
-  if (const json::value* v = options.if_contains(kAdapter); v && !v->is_null()) {
-    if (!v->is_string()) return Wrong(kAdapter, "a path");
-    out.insert(out.end(), {"--enable-lora", "--lora-modules", "adapter=" + std::string(v->get_string())});
-  }
-  return Status::Ok();
+  return AdapterOptions(options, out);
 }
 
 }  // namespace
@@ -175,7 +192,7 @@ std::vector<std::string> LaunchOptions(const Profile& profile) {
   std::vector<std::string> names = {"command", "args", "env"};
   for (const Option& option : program->options) names.emplace_back(option.name);
   if (profile.name == "vllm")
-    for (const std::string_view name : {kUse4Bit, kToolParser, kAdapter}) names.emplace_back(name);
+    for (const std::string_view name : {kUse4Bit, kToolParser, kAdapter, kAdapters}) names.emplace_back(name);
   return names;
 }
 

@@ -40,6 +40,9 @@ TEST(Launch, Vllm) {
     EXPECT_THAT(line, HasSubstr(part));
   EXPECT_TRUE(line.ends_with("--seed 1"));
   EXPECT_THAT(Line("vllm", R"({"use_4bit":true})"), HasSubstr("--quantization bitsandbytes"));
+  EXPECT_THAT(Line("vllm", R"({"adapters":{"poet":"/p","cook":"/c"},"adapter_path":"/a"})"),
+              HasSubstr("--enable-lora --lora-modules adapter=/a poet=/p cook=/c"));
+  EXPECT_THAT(Line("vllm", R"({"adapters":["/p"]})"), HasSubstr("'adapters' must be"));
   EXPECT_THAT(Line("vllm", R"({"quantization":"none"})"), testing::Not(HasSubstr("--quantization")));
 }
 

@@ -152,6 +152,9 @@ class Parser {
                                    Join(facts.options)));
       }
     }
+    Result<std::vector<std::string>> adapters = Adapters(of, options);
+    if (!adapters) return Err(adapters.error());
+    model.adapters = std::move(*adapters);
     model.options_json = json::serialize(options);
     double idle = 0, memory = 0;
     for (const auto& [key, out] : {std::pair{"idle_unload_s", &idle}, {"memory_mib", &memory}}) {
@@ -176,6 +179,27 @@ class Parser {
       return Err(InvalidArgument(of + ": 'model_path' is still the placeholder /path/to/model"));
     }
     return model;
+  }
+
+  // One that has no name is called `adapter`.
+  Result<std::vector<std::string>> Adapters(const std::string& of, const json::object& options) const {
+    std::vector<std::string> names;
+    if (const json::value* one = options.if_contains("adapter_path"); one && !one->is_null()) {
+      if (!one->is_string()) return Err(InvalidArgument(of + ": 'adapter_path' must be a text"));
+      if (!one->get_string().empty()) names.emplace_back("adapter");
+    }
+    if (const json::value* several = options.if_contains("adapters"); several && !several->is_null()) {
+      const json::object* list = several->if_object();
+      if (!list) return Err(InvalidArgument(of + ": 'adapters' must be an object: name -> path"));
+      for (const auto& [name, path] : *list) {
+        if (name.empty() || !path.is_string() || path.get_string().empty() || Has(names, name))
+          return Err(
+              InvalidArgument(of + ": 'adapters' must give each adapter a name of its own and a path"));
+        names.emplace_back(name);
+      }
+    }
+    std::ranges::sort(names);
+    return names;
   }
 
   const std::string where_;

@@ -15,10 +15,11 @@ struct ModelEntry {
   std::string id;
   std::string source;  // for models/resolver.h; empty: the engine needs no model file
   std::string engine;
-  std::string options_json;   // object: the entry's keys, as the engine gets them
-  Millis idle_unload{0};      // unused for so long, it is unloaded; 0: never
-  uint64_t memory_bytes = 0;  // that it is expected to take; 0: not said
-  bool isolated = false;      // in a process of its own
+  std::string options_json;                // object: the entry's keys, as the engine gets them
+  std::vector<std::string> adapters = {};  // names that they give to LoRA adapters; sorted
+  Millis idle_unload{0};                   // unused for so long, it is unloaded; 0: never
+  uint64_t memory_bytes = 0;               // that it is expected to take; 0: not said
+  bool isolated = false;                   // in a process of its own
 };
 
 // What the model will take: as the registry says, else the size of its file; 0: not known.

@@ -10,7 +10,7 @@ using testing::HasSubstr;
 
 const std::vector<EngineFacts> kEngines = {
     {"echo", false, "default", "", {"itl_ms"}},
-    {"llama_cpp", true, "smollm2-135m-instruct", "smollm2", {"max_model_len"}},
+    {"llama_cpp", true, "smollm2-135m-instruct", "smollm2", {"max_model_len", "adapter_path", "adapters"}},
 };
 
 Result<Registry> Read(const std::string& text, const std::string& default_model = "",
@@ -40,6 +40,30 @@ TEST(RegistryTest, OneModelBySource) {
     EXPECT_EQ(r->models.at(0).source, source);
     EXPECT_TRUE(r->Find("default"));
   }
+}
+
+TEST(RegistryTest, AdaptersAreKnownByName) {
+  const auto read = [](const std::string& keys) {
+    return Read(R"({"m":{"model_path":"/m", )" + keys + "}}");
+  };
+  const auto names = [&](const std::string& keys) {
+    const auto r = read(keys);
+    EXPECT_TRUE(r) << r.error().message;
+    return r->models[0].adapters;
+  };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(names(R"("adapter_path": "/a")"), Names{"adapter"});
+  EXPECT_EQ(names(R"("adapter_path": "", "adapters": null)"), Names{});
+  EXPECT_EQ(names(R"("adapters": {"poet": "/p", "cook": "/c"}, "adapter_path": "/a")"),
+            (Names{"adapter", "cook", "poet"}));
+  for (const char* wrong : {R"("adapters": [])", R"("adapters": {"": "/p"})", R"("adapters": {"p": 1})",
+                            R"("adapters": {"p": ""})", R"("adapter_path": 1)",
+                            R"("adapters": {"adapter": "/p"}, "adapter_path": "/a")"})
+    EXPECT_FALSE(read(wrong)) << wrong;
+  const auto echo = Read(R"({"m":{"engine":"echo", "adapter_path": "/a"}})");
+  ASSERT_TRUE(echo);
+  EXPECT_TRUE(echo->models[0].adapters.empty());
+  EXPECT_EQ(echo->warnings.size(), 1u);
 }
 
 TEST(RegistryTest, ContractsForms) {
