@@ -49,6 +49,8 @@ int32_t Aside::Submit(const cyllm_request& in, cyllm_error* error) {
   const bool values = in.kind == CYLLM_KIND_EMBED || in.kind == CYLLM_KIND_RERANK;
   if (in.kind > CYLLM_KIND_DETOKENIZE)
     return refuse(CYLLM_UNIMPLEMENTED, "not a kind of request that is known");
+  if (values && in.adapter.len > 0)
+    return refuse(CYLLM_UNIMPLEMENTED, "vectors and ranks are not computed with adapters", "adapter");
   if (values && !model_.make_embedder)
     return refuse(CYLLM_UNIMPLEMENTED, "this model gives no embeddings", "model");
   if (in.kind == CYLLM_KIND_RERANK && !model_.ranks)

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace cyllm::llama {
@@ -43,7 +44,13 @@ class Decoder {
   virtual uint32_t threads() const = 0;  // compute threads, at most
   virtual bool can_copy() const = 0;     // whether Copy and a Truncate in the middle work with this model
 
-  // How many of them the next batches get.
+  // The model's adapters, by name. Adapter number n is the one at n - 1; 0 is the model without any.
+  virtual const std::vector<std::string>& adapters() const = 0;
+  // What the next batches are computed with; at first 0. What a sequence holds is computed with one adapter
+  // from its first token to its last. Another one than that of the batch before costs some milliseconds.
+  virtual void SetAdapter(uint32_t adapter) = 0;
+
+  // How many compute threads the next batches get.
   virtual void SetThreads(uint32_t threads) = 0;
 
   // Computes a batch, of the prefill chunk and kTileRows - 1 rows at most; blocks for as long as that takes.

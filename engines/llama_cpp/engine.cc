@@ -65,8 +65,10 @@ int32_t Engine::Submit(const cyllm_request& in, cyllm_error* error) {
     std::lock_guard lock(mutex_);
     if (live_.size() >= max_requests_) return overloaded();
   }
+  const std::optional<uint32_t> adapter = ReadAdapter(in, decoder_.adapters(), error);
+  if (!adapter) return error ? error->code : CYLLM_NOT_FOUND;
   if (Aside::IsFor(in.kind)) return SubmitAside(in, error);
-  std::unique_ptr<Request> request = ReadRequest(in, vocabulary_.size(), error);
+  std::unique_ptr<Request> request = ReadRequest(in, vocabulary_.size(), *adapter, error);
   if (!request) return error ? error->code : CYLLM_INVALID_ARGUMENT;
   request->submitted = std::chrono::steady_clock::now();
   {

@@ -68,9 +68,6 @@ TEST_F(EngineTest, AnswersRequestsOfAllKinds) {
 
 TEST_F(EngineTest, RefusesWhatItCannotDo) {
   Start();
-  TestRequest adapter(1);
-  adapter.Chat("x").request.adapter = sdk::Str("poet");
-  EXPECT_EQ(Submit(adapter).code, CYLLM_UNIMPLEMENTED);
   TestRequest resume(2);
   const Token strange = 99999;
   resume.Chat("x").resume = {{&strange, 1, 0, 0, 0}};
@@ -88,6 +85,28 @@ TEST_F(EngineTest, RefusesWhatItCannotDo) {
   TestRequest none(5);
   none.Text("a").request.n = 0;
   EXPECT_EQ(Submit(none).code, CYLLM_INVALID_ARGUMENT);
+}
+
+TEST_F(EngineTest, AdaptersAreAskedForByName) {
+  decoder_.names = {"poet"};
+  Start();
+  TestRequest known(1), unknown(2), vector(3), tokens(4);
+  known.Text("wx").Adapter("poet").request.max_tokens = 9;
+  EXPECT_EQ(Submit(known).code, CYLLM_OK);
+  EXPECT_EQ(gatherer_.Wait(1).choices[0].text, "yz");
+  EXPECT_EQ(decoder_.step_adapters, std::vector<uint32_t>(decoder_.steps.size(), 1));
+  unknown.Text("wx").Adapter("cook");
+  const cyllm_error error = Submit(unknown);
+  EXPECT_EQ(error.code, CYLLM_NOT_FOUND);
+  EXPECT_STREQ(error.reason, "adapter_not_found");
+  EXPECT_STREQ(error.param, "adapter");
+  EXPECT_STREQ(error.message, "the model has no adapter 'cook'");
+  vector.Adapter("poet").request.kind = CYLLM_KIND_EMBED;
+  EXPECT_EQ(Submit(vector).code, CYLLM_UNIMPLEMENTED);
+  tokens.Adapter("poet").request.kind = CYLLM_KIND_TOKENIZE;
+  tokens.prompt = "a";
+  EXPECT_EQ(Submit(tokens).code, CYLLM_OK);
+  EXPECT_EQ(gatherer_.Wait(4).code, CYLLM_OK);
 }
 
 TEST_F(EngineTest, APromptThatIsTooLongOrWrongEndsBeforeItIsAccepted) {

@@ -60,7 +60,7 @@ class FakeDecoder final : public Decoder {
  public:
   // `spare` sequences more than can run.
   explicit FakeDecoder(uint32_t sequences = 4, uint32_t length = 64, uint32_t spare = 0)
-      : held_(sequences + spare), running_(sequences), length_(length) {}
+      : held_(sequences + spare), with_(sequences + spare), running_(sequences), length_(length) {}
 
   uint32_t max_sequences() const override { return static_cast<uint32_t>(held_.size()); }
   uint32_t max_running() const override { return running_; }
@@ -69,10 +69,19 @@ class FakeDecoder final : public Decoder {
   uint32_t threads() const override { return 2; }
   void SetThreads(uint32_t n) override { EXPECT_TRUE(n == 1 || n == 2); }
   bool can_copy() const override { return copies; }
+  const std::vector<std::string>& adapters() const override { return names; }
+  void SetAdapter(uint32_t adapter) override {
+    EXPECT_LE(adapter, names.size());
+    changes += adapter != adapter_;
+    adapter_ = adapter;
+  }
 
   DecodeResult Decode(std::span<const Row> rows, const std::atomic<bool>& abort) override {
     if (on_decode) on_decode(abort);
-    if (keep_steps) steps.emplace_back(rows.begin(), rows.end());
+    if (keep_steps) {
+      steps.emplace_back(rows.begin(), rows.end());
+      step_adapters.push_back(adapter_);
+    }
     logits_.assign(rows.size(), {});
     if (abort) return DecodeResult::kAborted;
     if (fails) return DecodeResult::kFailed;
@@ -84,6 +93,8 @@ class FakeDecoder final : public Decoder {
       std::vector<Token>& held = held_.at(row.sequence);
       EXPECT_EQ(row.position, held.size()) << "positions must follow on";
       EXPECT_LT(held.size(), length_) << "no room in the sequence";
+      if (held.empty()) with_[row.sequence] = adapter_;
+      EXPECT_EQ(with_[row.sequence], adapter_) << "what it holds was computed with another adapter";
       held.push_back(row.token);
       if (!row.logits) continue;
       logits_[i].assign(kVocabulary, -10.0f);
@@ -102,10 +113,12 @@ class FakeDecoder final : public Decoder {
   void Copy(uint32_t from, uint32_t to) override {
     EXPECT_TRUE(held_.at(to).empty());
     held_.at(to) = held_.at(from);
+    with_[to] = with_[from];
     ++copied;
   }
   bool Save(uint32_t sequence, std::vector<uint8_t>* state) override {
-    const auto& held = held_.at(sequence);
+    std::vector<Token> held = held_.at(sequence);
+    held.push_back(static_cast<Token>(with_[sequence]));
     const auto* bytes = reinterpret_cast<const uint8_t*>(held.data());
     state->assign(bytes, bytes + held.size() * sizeof(Token));
     return saves;
@@ -116,6 +129,8 @@ class FakeDecoder final : public Decoder {
     if (!restores) return false;
     held.resize(state.size() / sizeof(Token));
     std::memcpy(held.data(), state.data(), state.size());
+    with_[sequence] = static_cast<uint32_t>(held.back());
+    held.pop_back();
     return true;
   }
 
@@ -132,11 +147,16 @@ class FakeDecoder final : public Decoder {
   };
   std::function<void(const std::atomic<bool>& abort)> on_decode;
   bool copies = true, fails = false, saves = true, restores = true, keep_steps = true;
+  std::vector<std::string> names;  // of adapters
   std::vector<std::vector<Row>> steps;
+  std::vector<uint32_t> step_adapters;  // by step
+  uint32_t changes = 0;                 // of the adapter
   uint32_t copied = 0;
 
  private:
   std::vector<std::vector<Token>> held_;
+  std::vector<uint32_t> with_;  // the adapter, of a sequence that holds something
+  uint32_t adapter_ = 0;
   std::vector<std::vector<float>> logits_;
   const uint32_t running_;
   const uint32_t length_;

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <numeric>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "llama_cpp/batch_parts.h"
@@ -58,8 +59,9 @@ class ThreadPool {
 
 class LlamaDecoder final : public Decoder {
  public:
-  LlamaDecoder(llama_model* model, uint32_t threads)
-      : threads_(threads),
+  LlamaDecoder(llama_model* model, LlamaAdapters adapters, uint32_t threads)
+      : adapters_(std::move(adapters)),
+        threads_(threads),
         governor_(threads),
         vocabulary_(static_cast<uint32_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)))),
         can_copy_(CanCut(model)) {}
@@ -100,6 +102,13 @@ class LlamaDecoder final : public Decoder {
   uint32_t threads() const override { return threads_; }
   void SetThreads(uint32_t threads) override { granted_ = std::min(threads, threads_); }
   bool can_copy() const override { return can_copy_; }
+  const std::vector<std::string>& adapters() const override { return adapters_.names; }
+  // llama.cpp itself looks whether it is another one: then it plans its memory anew.
+  void SetAdapter(uint32_t adapter) override {
+    float scale = 1;
+    llama_set_adapters_lora(context_.get(), adapter == 0 ? nullptr : &adapters_.loras.at(adapter - 1),
+                            adapter == 0 ? 0 : 1, &scale);
+  }
 
   DecodeResult Decode(std::span<const Row> rows, const std::atomic<bool>& abort) override {
     abort_ = &abort;
@@ -228,6 +237,7 @@ class LlamaDecoder final : public Decoder {
     Truncate(0, 0);
   }
 
+  LlamaAdapters adapters_;
   const uint32_t threads_;
   uint32_t granted_ = threads_;
   ThreadGovernor governor_;
@@ -262,9 +272,9 @@ bool CanCut(const llama_model* model) {
   return !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model) && llama_model_n_swa(model) == 0;
 }
 
-std::unique_ptr<Decoder> MakeDecoder(llama_model* model, const Options& options, const KvPlan& plan,
-                                     std::string* error) {
-  auto decoder = std::make_unique<LlamaDecoder>(model, ThreadsOf(options));
+std::unique_ptr<Decoder> MakeDecoder(llama_model* model, const LlamaAdapters& adapters,
+                                     const Options& options, const KvPlan& plan, std::string* error) {
+  auto decoder = std::make_unique<LlamaDecoder>(model, adapters, ThreadsOf(options));
   if (decoder->Open(model, options, plan)) return decoder;
   *error = "no context of " + std::to_string(plan.max_num_seqs) + " sequences of " +
            std::to_string(plan.max_model_len) +

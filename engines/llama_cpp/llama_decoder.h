@@ -4,6 +4,7 @@
 #include <string>
 
 #include "llama_cpp/decoder.h"
+#include "llama_cpp/llama_adapters.h"
 #include "llama_cpp/options.h"
 
 struct llama_model;
@@ -19,9 +20,9 @@ bool Offloads(const Options& options);
 // Whether what a sequence of it holds can be cut anywhere and copied.
 bool CanCut(const llama_model* model);
 
-// A context of `model`, which outlives it, with room for the plan's sequences of plan.max_model_len tokens
-// each. Null and `error` when there is not enough memory.
-std::unique_ptr<Decoder> MakeDecoder(llama_model* model, const Options& options, const KvPlan& plan,
-                                     std::string* error);
+// A context of `model`, which outlives it, and its adapters, with room for the plan's sequences of
+// plan.max_model_len tokens each. Null and `error` when there is not enough memory.
+std::unique_ptr<Decoder> MakeDecoder(llama_model* model, const LlamaAdapters& adapters,
+                                     const Options& options, const KvPlan& plan, std::string* error);
 
 }  // namespace cyllm::llama

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "llama_cpp/llama_adapters.h"
 #include "llama_cpp/llama_decoder.h"
 #include "llama_cpp/llama_vocabulary.h"
 #include "llama_cpp/prompt_lane.h"
@@ -21,12 +22,12 @@ uint64_t Fnv(uint64_t hash, std::string_view bytes) {
   return hash;
 }
 
-// Tells models and templates apart: size, head and tail of the file, template. Not cryptographic.
-std::string Digest(const std::string& path, const std::string& chat_template) {
+// Of size, head and tail of a file. Not cryptographic.
+uint64_t OfFile(uint64_t hash, const std::string& path) {
   constexpr std::streamoff kPart = 1 << 18;
   std::error_code failed;
   const auto size = static_cast<std::streamoff>(std::filesystem::file_size(path, failed));
-  uint64_t hash = Fnv(0xCBF29CE484222325u, std::to_string(size));
+  hash = Fnv(hash, std::to_string(size));
   std::ifstream in(path, std::ios::binary);
   std::string part(static_cast<size_t>(kPart), '\0');
   for (const std::streamoff at : {std::streamoff{0}, std::max<std::streamoff>(0, size - kPart)}) {
@@ -35,7 +36,14 @@ std::string Digest(const std::string& path, const std::string& chat_template) {
     in.read(part.data(), kPart);
     hash = Fnv(hash, std::string_view(part).substr(0, static_cast<size_t>(in.gcount())));
   }
-  hash = Fnv(hash, chat_template);
+  return hash;
+}
+
+// Tells models, templates and adapters apart.
+std::string Digest(const Options& options, const std::string& chat_template) {
+  uint64_t hash = Fnv(OfFile(0xCBF29CE484222325u, options.model_path), chat_template);
+  for (const auto& [name, path] : options.adapters)
+    hash = OfFile(Fnv(hash, name + '\0' + std::to_string(name.size())), path);
   std::array<char, 48> out{};
   std::snprintf(out.data(), out.size(), "llama.cpp-" CY_LLAMA_VERSION "-%016llx",
                 static_cast<unsigned long long>(hash));
@@ -58,6 +66,8 @@ class NoDecoder final : public Decoder {
   uint32_t max_running() const override { return 1; }
   uint32_t max_length() const override { return length_; }
   uint32_t vocabulary() const override { return 0; }
+  const std::vector<std::string>& adapters() const override { return none_; }
+  void SetAdapter(uint32_t) override {}
   uint32_t threads() const override { return 1; }
   void SetThreads(uint32_t) override {}
   bool can_copy() const override { return false; }
@@ -72,6 +82,7 @@ class NoDecoder final : public Decoder {
 
  private:
   const uint32_t length_;
+  const std::vector<std::string> none_;
 };
 
 // Prefill and decoding share the CPU's cores; what a GPU computes is better computed in turns. What a
@@ -80,11 +91,12 @@ bool LaneHelps(const llama_model* model, const Options& options) {
   return ThreadsOf(options) >= 2 && !Offloads(options) && CanCut(model);
 }
 
-uint64_t CapabilitiesOf(const LoadedModel& model) {
+uint64_t CapabilitiesOf(const LoadedModel& model, bool adapters) {
   uint64_t out = CYLLM_CAP_TOKENIZE | (model.aside.ranks ? CYLLM_CAP_RERANK : CYLLM_CAP_EMBED);
   if (!model.generates) return out;
   out |= CYLLM_CAP_CHAT | CYLLM_CAP_TEXT | CYLLM_CAP_TOKENS | CYLLM_CAP_LOGPROBS | CYLLM_CAP_TOOLS |
          CYLLM_CAP_JSON_SCHEMA | CYLLM_CAP_RESUME;
+  if (adapters) out |= CYLLM_CAP_LORA;
   return model.vocabulary->infill() ? out | CYLLM_CAP_INFILL : out;
 }
 
@@ -121,6 +133,9 @@ std::unique_ptr<LoadedModel> LoadModel(const Options& options, const LoadProgres
   if (!llama_model_has_decoder(model) || llama_model_has_encoder(model) || llama_model_is_diffusion(model))
     return fail(CYLLM_UNIMPLEMENTED, name + " is no model that continues text");
   std::string why;
+  LlamaAdapters adapters;
+  if (!LoadAdapters(model, options, &adapters, &why))
+    return fail(CYLLM_FAILED_PRECONDITION, name + ": " + why);
   out->chat = LoadChatTemplate(model, options.chat_template, &why);
   if (!out->chat) return fail(CYLLM_INVALID_ARGUMENT, name + ": " + why);
   out->vocabulary = MakeVocabulary(model);
@@ -128,8 +143,8 @@ std::unique_ptr<LoadedModel> LoadModel(const Options& options, const LoadProgres
   out->generates = traits.causal && !traits.ranks;
   out->aside = {[model, options](std::string* error) { return MakeEmbedder(model, options, error); },
                 traits.ranks};
-  out->capabilities = CapabilitiesOf(*out);
-  out->digest = Digest(options.model_path, out->chat->source());
+  out->capabilities = CapabilitiesOf(*out, !options.adapters.empty());
+  out->digest = Digest(options, out->chat->source());
   if (!out->generates) {
     out->decoder = std::make_unique<NoDecoder>(traits.max_tokens);
     out->memory_bytes = llama_model_size(model) + traits.bytes;
@@ -143,16 +158,18 @@ std::unique_ptr<LoadedModel> LoadModel(const Options& options, const LoadProgres
   own.prefill_lane = own.prefill_lane && LaneHelps(model, options);
   const KvPlan plan =
       PlanKv(own, static_cast<uint32_t>(std::max(1, llama_model_n_ctx_train(model))), per_token, budget);
-  out->decoder = MakeDecoder(model, own, plan, &why);
+  out->decoder = MakeDecoder(model, adapters, own, plan, &why);
   if (!out->decoder) return fail(CYLLM_RESOURCE_EXHAUSTED, name + ": " + why);
   if (plan.seats > 0) {
     own.prefill_chunk = std::min(own.prefill_chunk, PromptLane::kMost);
-    out->prompts = MakeDecoder(model, own, {out->decoder->max_length(), plan.seats}, &why);
+    out->prompts = MakeDecoder(model, adapters, own, {out->decoder->max_length(), plan.seats}, &why);
     if (!out->prompts) return fail(CYLLM_RESOURCE_EXHAUSTED, name + ": " + why);
   }
   const uint32_t sequences = out->decoder->max_sequences() + plan.seats;
+  uint64_t files = 0;
+  for (const auto& [adapter, path] : options.adapters) files += std::filesystem::file_size(path);
   out->memory_bytes =
-      llama_model_size(model) + per_token * out->decoder->max_length() * sequences + traits.bytes;
+      llama_model_size(model) + files + per_token * out->decoder->max_length() * sequences + traits.bytes;
   return out;
 }
 

@@ -28,7 +28,7 @@ struct LoadedModel {
   bool generates = true;      // else the decoder is none, and only `aside` is of use
   uint64_t capabilities = 0;  // CYLLM_CAP_*
   uint64_t memory_bytes = 0;  // weights, KV cache, and what embeddings will take
-  std::string digest;
+  std::string digest;         // of the model's file, the template and the adapters
 };
 
 // Blocks. Null and a filled `error` on failure.

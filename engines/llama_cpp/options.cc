@@ -54,6 +54,25 @@ bool ReadFlag(const json::object& in, const char* key, bool* out, std::string* e
   return true;
 }
 
+// Several by name; and the contract's one, which vLLM calls so too.
+bool ReadAdapters(const json::object& in, std::map<std::string, std::string>* out, std::string* error) {
+  std::string one;
+  if (!ReadText(in, "adapter_path", &one, error)) return false;
+  if (!one.empty()) out->emplace("adapter", one);
+  const json::value* named = in.if_contains("adapters");
+  if (!named || named->is_null()) return true;
+  const json::object empty, *list = named->if_object();
+  for (const auto& [name, path] : list ? *list : empty) {
+    if (name.empty() || !path.is_string() || path.get_string().empty()) list = nullptr;
+    if (!list) break;
+    if (out->emplace(name, path.get_string()).second) continue;
+    *error = "'adapters' and 'adapter_path' both name an adapter '" + std::string(name) + "'";
+    return false;
+  }
+  if (!list) *error = "'adapters' must be an object: name -> path of a GGUF file";
+  return list != nullptr;
+}
+
 bool ReadModel(const json::object& model, Options* out, std::string* error) {
   uint32_t layers = 0;
   std::string speculation = "ngram";
@@ -71,7 +90,8 @@ bool ReadModel(const json::object& model, Options* out, std::string* error) {
       !ReadFlag(model, "prefill_lane", &out->prefill_lane, error) ||
       !ReadText(model, "speculation", &speculation, error) ||
       !ReadNumber(model, "kv_cache_mib", 1, 1 << 24, &out->kv_cache_mib, error) ||
-      !ReadNumber(model, "n_gpu_layers", 0, 10000, &layers, error))
+      !ReadNumber(model, "n_gpu_layers", 0, 10000, &layers, error) ||
+      !ReadAdapters(model, &out->adapters, error))
     return false;
   out->target_itl_ms = itl;
   if (gpu && !gpu->is_null()) out->n_gpu_layers = static_cast<int32_t>(layers);

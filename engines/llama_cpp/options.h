@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,6 +24,7 @@ struct Options {
   bool prefill_lane = true;   // prompts on cores of their own while others decode
   uint32_t kv_cache_mib = 0;  // memory for the KV cache; 0: DefaultKvBytes()
   std::optional<int32_t> n_gpu_layers;
+  std::map<std::string, std::string> adapters;  // files of LoRAs, by name
 };
 
 // From the config of cyllm_engine_api.create. On failure `error` says which key and what is allowed.

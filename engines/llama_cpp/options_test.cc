@@ -31,6 +31,23 @@ TEST(Options, ReadsWhatItKnows) {
   EXPECT_TRUE(ParseOptions(R"({"model": {"path": "/m"}})", &error)->speculation);
 }
 
+TEST(Options, AdaptersByName) {
+  std::string error;
+  const auto o = ParseOptions(
+      R"({"model": {"path": "/m", "adapter_path": "/a.gguf", "adapters": {"poet": "/p.gguf", "cook": "/c.gguf"}}})",
+      &error);
+  ASSERT_TRUE(o) << error;
+  using Files = std::map<std::string, std::string>;
+  EXPECT_EQ(o->adapters, (Files{{"adapter", "/a.gguf"}, {"cook", "/c.gguf"}, {"poet", "/p.gguf"}}));
+  EXPECT_TRUE(ParseOptions(R"({"model": {"path": "/m", "adapter_path": "", "adapters": null}})", &error)
+                  ->adapters.empty());
+  for (const char* wrong : {"[]", R"({"poet": 1})", R"({"poet": ""})", R"({"": "/p"})"})
+    EXPECT_EQ(Error((R"({"model": {"path": "/m", "adapters": )" + std::string(wrong) + "}}").c_str()),
+              "'adapters' must be an object: name -> path of a GGUF file");
+  EXPECT_EQ(Error(R"({"model": {"path": "/m", "adapter_path": "/a", "adapters": {"adapter": "/b"}}})"),
+            "'adapters' and 'adapter_path' both name an adapter 'adapter'");
+}
+
 TEST(Options, NamesTheKeyAtFault) {
   EXPECT_EQ(Error("[]"), "the configuration is not a JSON object");
   EXPECT_EQ(Error(R"({"threads": 1})"), "'model' is missing");

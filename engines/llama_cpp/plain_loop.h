@@ -21,10 +21,11 @@ struct PlainText {
 // One sequence, the whole prompt in one batch, then token after token, on one thread. Where an engine
 // computes otherwise than this (README.md, Equal texts) it can take the second best where two tokens are
 // nearly as likely: up to there (`firm`) they have to agree in any case.
-inline PlainText PlainLoop(const LoadedModel& loaded, TestRequest& in) {
+inline PlainText PlainLoop(const LoadedModel& loaded, TestRequest& in,
+                           llama_adapter_lora* adapter = nullptr) {
   cyllm_error error{};
   error.size = sizeof error;
-  auto request = ReadRequest(in.get(), loaded.vocabulary->size(), &error);
+  auto request = ReadRequest(in.get(), loaded.vocabulary->size(), 0, &error);
   EXPECT_TRUE(request && FillPrompt(*loaded.chat, *loaded.vocabulary, 2048, request.get(), &error))
       << error.message;
   llama_context_params params = llama_context_default_params();
@@ -32,6 +33,8 @@ inline PlainText PlainLoop(const LoadedModel& loaded, TestRequest& in) {
   params.n_threads = params.n_threads_batch = 1;  // others may be busy: no barriers
   params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_AUTO;
   llama_context_ptr context(llama_init_from_model(static_cast<llama_model*>(loaded.model.get()), params));
+  float scale = 1;
+  llama_set_adapters_lora(context.get(), &adapter, adapter ? 1 : 0, &scale);
   PlainText out;
   bool sure = true;
   std::vector<Token> next = request->prompt;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -15,13 +16,13 @@ PrefixCache::PrefixCache(Decoder& decoder, uint32_t max_running, bool reuse)
       names_(decoder.max_sequences()),
       states_(decoder.max_sequences()) {}
 
-uint32_t PrefixCache::Held(std::span<const Token> tokens) const {
-  const uint32_t length = reuse_ ? tree_.Find(tokens).length : 0;
+uint32_t PrefixCache::Held(uint32_t adapter, std::span<const Token> tokens) const {
+  const uint32_t length = reuse_ ? tree_.Find(adapter, tokens).length : 0;
   return length < kWorthCopying ? 0 : length;
 }
 
-std::optional<PrefixCache::Place> PrefixCache::Donor(std::span<const Token> tokens) const {
-  return DonorOf(reuse_ ? tree_.Find(tokens) : PrefixTree::Match{});
+std::optional<PrefixCache::Place> PrefixCache::Donor(uint32_t adapter, std::span<const Token> tokens) const {
+  return DonorOf(reuse_ ? tree_.Find(adapter, tokens) : PrefixTree::Match{});
 }
 
 // The shortest is copied soonest.
@@ -33,17 +34,18 @@ std::optional<PrefixCache::Place> PrefixCache::DonorOf(const PrefixTree::Match& 
   return Place{donor, match.length};
 }
 
-uint32_t PrefixCache::AcquireEmpty() {
-  const uint32_t to = Room({});
+uint32_t PrefixCache::AcquireEmpty(uint32_t adapter) {
+  const uint32_t to = Room(adapter, {});
   Rescue(to, 0, std::nullopt);
   Forget(to, 0);
-  Run(to);
+  tree_.Begin(to, adapter);
+  Run(to, adapter);
   return to;
 }
 
-PrefixCache::Place PrefixCache::Acquire(std::span<const Token> tokens) {
-  const PrefixTree::Match match = reuse_ ? tree_.Find(tokens) : PrefixTree::Match{};
-  const uint32_t to = Room(match);
+PrefixCache::Place PrefixCache::Acquire(uint32_t adapter, std::span<const Token> tokens) {
+  const PrefixTree::Match match = reuse_ ? tree_.Find(adapter, tokens) : PrefixTree::Match{};
+  const uint32_t to = Room(adapter, match);
   const bool here = std::binary_search(match.sequences.begin(), match.sequences.end(), to);
   std::optional<uint32_t> donor;
   if (const auto other = here ? std::nullopt : DonorOf(match)) donor = other->sequence;
@@ -55,36 +57,53 @@ PrefixCache::Place PrefixCache::Acquire(std::span<const Token> tokens) {
     Cut(to, reused);
     states_[*donor].used = ++uses_;
   }
-  Run(to);
+  if (reused == 0) tree_.Begin(to, adapter);
+  Run(to, adapter);
   return {to, reused};
 }
 
-// The lowest and the highest that run.
-std::pair<uint32_t, uint32_t> PrefixCache::Span() const {
-  uint32_t low = 0, high = static_cast<uint32_t>(states_.size()) - 1;
-  while (!states_[low].running) ++low;
-  while (!states_[high].running) --high;
-  return {low, high};
+// The lowest and the highest that run with this adapter.
+std::optional<std::pair<uint32_t, uint32_t>> PrefixCache::Span(uint32_t adapter) const {
+  std::optional<std::pair<uint32_t, uint32_t>> out;
+  for (uint32_t s = 0; s < states_.size(); ++s) {
+    if (!states_[s].running || states_[s].adapter != adapter) continue;
+    out = {out ? out->first : s, s};
+  }
+  return out;
 }
 
-// Gaps between those that run, else their neighbours; any when none runs.
-std::vector<uint32_t> PrefixCache::Candidates() const {
+// Gaps between those of its adapter that run, else their neighbours; else what is furthest from all that run.
+std::vector<uint32_t> PrefixCache::Candidates(uint32_t adapter) const {
   std::vector<uint32_t> out;
   const auto size = static_cast<uint32_t>(states_.size());
-  const auto [low, high] = running_ > 0 ? Span() : std::pair(0u, size - 1);
-  for (uint32_t s = low; s <= high; ++s)
+  const auto add = [&](uint32_t s) {
     if (!states_[s].running) out.push_back(s);
-  if (!out.empty()) return out;
-  if (low > 0) out.push_back(low - 1);
-  if (high + 1 < size) out.push_back(high + 1);
+  };
+  if (const auto span = Span(adapter)) {
+    const auto [low, high] = *span;
+    for (uint32_t s = low; s <= high; ++s) add(s);
+    if (!out.empty()) return out;
+    if (low > 0) add(low - 1);
+    if (high + 1 < size) add(high + 1);
+    if (!out.empty()) return out;
+  }
+  uint32_t furthest = 0;
+  for (uint32_t s = 0; s < size; ++s) {
+    uint32_t distance = size;
+    for (uint32_t other = 0; other < size; ++other)
+      if (states_[other].running) distance = std::min(distance, s < other ? other - s : s - other);
+    if (distance < furthest) continue;
+    if (std::exchange(furthest, distance) < distance) out.clear();
+    add(s);
+  }
   return out;
 }
 
 // The sequence to take. Rather one that holds the prefix, then what is least missed.
-uint32_t PrefixCache::Room(const PrefixTree::Match& match) const {
+uint32_t PrefixCache::Room(uint32_t adapter, const PrefixTree::Match& match) const {
   uint32_t best = 0;
   std::tuple<bool, bool, uint64_t> least{true, true, std::numeric_limits<uint64_t>::max()};
-  for (const uint32_t s : Candidates()) {
+  for (const uint32_t s : Candidates(adapter)) {
     const bool holds = std::binary_search(match.sequences.begin(), match.sequences.end(), s);
     const uint32_t lost = holds ? std::min(tree_.own(s), tree_.length(s) - match.length) : tree_.own(s);
     const std::tuple key{!holds, lost > 0, states_[s].used};
@@ -126,8 +145,8 @@ void PrefixCache::CopyTo(uint32_t from, uint32_t to) {
   states_[to].used = states_[from].used;
 }
 
-void PrefixCache::Run(uint32_t sequence) {
-  states_[sequence] = {true, ++uses_};
+void PrefixCache::Run(uint32_t sequence, uint32_t adapter) {
+  states_[sequence] = {true, adapter, ++uses_};
   ++running_;
 }
 
@@ -146,23 +165,30 @@ void PrefixCache::Cut(uint32_t sequence, uint32_t length) {
 }
 
 void PrefixCache::Release(uint32_t sequence) {
-  states_[sequence] = {false, ++uses_};
+  states_[sequence] = {false, 0, ++uses_};
   --running_;
   if (!reuse_) Cut(sequence, 0);
 }
 
-bool PrefixCache::gap() const {
-  if (running_ == 0) return false;
-  const auto [low, high] = Span();
-  return high - low + 1 > running_;
+// Free, between two of one adapter that run; and that adapter.
+std::optional<std::pair<uint32_t, uint32_t>> PrefixCache::Gap() const {
+  std::set<uint32_t> seen;
+  for (const State& state : states_) {
+    if (!state.running || !seen.insert(state.adapter).second) continue;
+    const auto [low, high] = *Span(state.adapter);
+    for (uint32_t s = low; s < high; ++s)
+      if (!states_[s].running) return std::pair(s, state.adapter);
+  }
+  return std::nullopt;
 }
 
 std::vector<PrefixCache::Move> PrefixCache::Compact() {
   std::vector<Move> moves;
-  while (decoder_.can_copy() && gap()) {
-    const auto [low, high] = Span();
-    uint32_t to = low;
-    while (states_[to].running) ++to;
+  while (decoder_.can_copy()) {
+    const auto gap = Gap();
+    if (!gap) break;
+    const auto [to, adapter] = *gap;
+    const auto [low, high] = *Span(adapter);
     const uint32_t from = tree_.length(low) < tree_.length(high) ? low : high;
     Rescue(to, 0, from);
     Forget(to, 0);

@@ -14,10 +14,10 @@
 namespace cyllm::llama {
 
 // Not thread-safe. A sequence runs, or it keeps what it computed for reuse, or it is empty. A new choice
-// takes over the longest prefix that any sequence holds, a running one too: in place where that sequence no
-// longer runs, else copied. Running sequences are kept without gaps between them: llama.cpp computes
-// neighbours together (decoder.h). What is in the way of that moves, or is forgotten: first what another
-// sequence holds too, then what was used longest ago.
+// takes over the longest prefix that any sequence of its adapter holds, a running one too: in place where
+// that sequence no longer runs, else copied. Running sequences of an adapter are kept without gaps between
+// them: llama.cpp computes neighbours together (decoder.h). What is in the way of that moves, or is
+// forgotten: first what another sequence holds too, then what was used longest ago.
 class PrefixCache {
  public:
   struct Place {
@@ -34,17 +34,17 @@ class PrefixCache {
 
   uint32_t running() const { return running_; }
   bool reuse() const { return reuse_; }
-  // Tokens at the start of `tokens` that need not be computed: 0 rather than few.
-  uint32_t Held(std::span<const Token> tokens) const;
+  // Tokens at the start of `tokens` that need not be computed with `adapter`: 0 rather than few.
+  uint32_t Held(uint32_t adapter, std::span<const Token> tokens) const;
 
   // The sequence whose copy saves most of `tokens`, and how many of them; nullopt when that is not worth it.
-  std::optional<Place> Donor(std::span<const Token> tokens) const;
+  std::optional<Place> Donor(uint32_t adapter, std::span<const Token> tokens) const;
 
   // A sequence that then runs; fewer than max_running did.
-  Place Acquire(std::span<const Token> tokens);
+  Place Acquire(uint32_t adapter, std::span<const Token> tokens);
   // One that then runs and is empty.
-  uint32_t AcquireEmpty();
-  // `sequence` holds these too, from now on.
+  uint32_t AcquireEmpty(uint32_t adapter);
+  // `sequence` holds these too, from now on, computed with its adapter.
   void Append(uint32_t sequence, std::span<const Token> tokens);
   // Its prompt's blocks are called so.
   void Name(uint32_t sequence, std::span<const uint64_t> hashes, uint32_t prompt);
@@ -53,8 +53,8 @@ class PrefixCache {
   // Runs no longer; what it holds may be reused.
   void Release(uint32_t sequence);
 
-  bool gap() const;  // between running sequences
-  // Closes gaps between running sequences. In this order, `from` has become `to`.
+  bool gap() const { return Gap().has_value(); }  // between running sequences of an adapter
+  // Closes gaps between them. In this order, `from` has become `to`.
   std::vector<Move> Compact();
 
   uint64_t evicted() const { return evicted_; }  // tokens that were forgotten
@@ -67,17 +67,19 @@ class PrefixCache {
  private:
   struct State {
     bool running = false;
+    uint32_t adapter = 0;  // of one that runs
     uint64_t used = 0;
   };
 
-  std::pair<uint32_t, uint32_t> Span() const;
-  std::vector<uint32_t> Candidates() const;
+  std::optional<std::pair<uint32_t, uint32_t>> Span(uint32_t adapter) const;
+  std::vector<uint32_t> Candidates(uint32_t adapter) const;
+  std::optional<std::pair<uint32_t, uint32_t>> Gap() const;
   std::optional<Place> DonorOf(const PrefixTree::Match& match) const;
-  uint32_t Room(const PrefixTree::Match& match) const;
+  uint32_t Room(uint32_t adapter, const PrefixTree::Match& match) const;
   void Rescue(uint32_t sequence, uint32_t keep, std::optional<uint32_t> donor);
   void Forget(uint32_t sequence, uint32_t keep);
   void CopyTo(uint32_t from, uint32_t to);
-  void Run(uint32_t sequence);
+  void Run(uint32_t sequence, uint32_t adapter);
 
   Decoder& decoder_;
   const uint32_t max_running_;

@@ -23,14 +23,16 @@ class PrefixCacheTest : public ::testing::Test {
  protected:
   void Make(uint32_t running, uint32_t spare, bool reuse = true) {
     decoder_ = std::make_unique<FakeDecoder>(running, 256, spare);
+    decoder_->names = {"a", "b"};
     cache_ = std::make_unique<PrefixCache>(*decoder_, running, reuse);
   }
   // Acquires and computes what is missing.
-  PrefixCache::Place Run(const std::vector<Token>& tokens) {
-    const PrefixCache::Place place = cache_->Acquire(tokens);
+  PrefixCache::Place Run(const std::vector<Token>& tokens, uint32_t adapter = 0) {
+    const PrefixCache::Place place = cache_->Acquire(adapter, tokens);
     std::vector<Row> rows;
     for (uint32_t i = place.reused; i < tokens.size(); ++i)
       rows.push_back({place.sequence, i, tokens[i], false});
+    decoder_->SetAdapter(adapter);
     EXPECT_EQ(decoder_->Decode(rows, never_), DecodeResult::kOk);
     cache_->Append(place.sequence, std::span(tokens).subspan(place.reused));
     EXPECT_EQ(decoder_->held(place.sequence), tokens);
@@ -89,13 +91,13 @@ TEST_F(PrefixCacheTest, LeastRecentlyUsedIsForgotten) {
   Make(1, 2);
   for (const char c : {'a', 'b', 'c', 'd'}) cache_->Release(Run(Tokens(c, 'x')).sequence);
   EXPECT_EQ(cache_->evicted(), 41u);
-  EXPECT_EQ(cache_->Held(Tokens('a', 'x')), 0u);
-  EXPECT_EQ(cache_->Held(Tokens('b', 'x')), 41u);
-  EXPECT_EQ(cache_->Held(Tokens('c', 'x')), 41u);
+  EXPECT_EQ(cache_->Held(0, Tokens('a', 'x')), 0u);
+  EXPECT_EQ(cache_->Held(0, Tokens('b', 'x')), 41u);
+  EXPECT_EQ(cache_->Held(0, Tokens('c', 'x')), 41u);
   cache_->Release(Run(Tokens('b', 'y')).sequence);  // used again
   cache_->Release(Run(Tokens('e', 'x')).sequence);
-  EXPECT_EQ(cache_->Held(Tokens('b', 'x')), 40u);
-  EXPECT_EQ(cache_->Held(Tokens('c', 'x')), 0u);
+  EXPECT_EQ(cache_->Held(0, Tokens('b', 'x')), 40u);
+  EXPECT_EQ(cache_->Held(0, Tokens('c', 'x')), 0u);
 }
 
 TEST_F(PrefixCacheTest, WhatAnotherHoldsTooIsForgottenFirst) {
@@ -107,8 +109,8 @@ TEST_F(PrefixCacheTest, WhatAnotherHoldsTooIsForgottenFirst) {
   cache_->Release(1);
   cache_->Release(2);
   Run(Tokens('b', 'x'));
-  EXPECT_EQ(cache_->Held(Tokens('z', 'x')), 41u);
-  EXPECT_EQ(cache_->Held(Tokens('a', 'x')), 41u);
+  EXPECT_EQ(cache_->Held(0, Tokens('z', 'x')), 41u);
+  EXPECT_EQ(cache_->Held(0, Tokens('a', 'x')), 41u);
   EXPECT_EQ(cache_->evicted(), 0u);
 }
 
@@ -123,6 +125,57 @@ TEST_F(PrefixCacheTest, GapsAreClosed) {
   EXPECT_EQ(decoder_->held(1), Tokens('d', 'x'));
   EXPECT_THAT(decoder_->held(3), IsEmpty());
   EXPECT_TRUE(cache_->Compact().empty());
+}
+
+// The fake decoder checks that what a sequence holds was computed with one adapter.
+TEST_F(PrefixCacheTest, NothingIsSharedBetweenAdapters) {
+  Make(4, 4);
+  Run(Tokens('a', 'x'), 1);
+  cache_->Release(0);
+  EXPECT_EQ(cache_->Held(0, Tokens('a', 'x')), 0u);
+  EXPECT_EQ(cache_->Held(2, Tokens('a', 'x')), 0u);
+  EXPECT_EQ(cache_->Held(1, Tokens('a', 'x')), 41u);
+  EXPECT_FALSE(cache_->Donor(2, Tokens('a', 'x')));
+  EXPECT_EQ(Run(Tokens('a', 'x'), 2).reused, 0u);
+  EXPECT_EQ(Run(Tokens('a', 'x')).reused, 0u);
+  EXPECT_EQ(Run(Tokens('a', 'y'), 1).reused, 40u);
+  EXPECT_EQ(Run(Tokens('a', 'y'), 2).reused, 40u);
+}
+
+TEST_F(PrefixCacheTest, SequencesOfAnAdapterAreNeighbours) {
+  Make(6, 0);
+  const auto at = [&](char c, uint32_t adapter) { return Run(Tokens(c, 'x'), adapter).sequence; };
+  EXPECT_EQ(at('a', 0), 0u);
+  EXPECT_EQ(at('b', 1), 5u);
+  EXPECT_EQ(at('c', 0), 1u);
+  EXPECT_EQ(at('d', 1), 4u);
+  EXPECT_EQ(at('e', 0), 2u);
+  EXPECT_FALSE(cache_->gap());
+  EXPECT_EQ(at('f', 2), 3u);
+  cache_->Release(1);
+  cache_->Release(3);
+  EXPECT_TRUE(cache_->gap());  // of adapter 0 only
+  const auto moves = cache_->Compact();
+  ASSERT_EQ(moves.size(), 1u);
+  EXPECT_EQ(moves[0].from, 2u);
+  EXPECT_EQ(moves[0].to, 1u);
+  EXPECT_EQ(cache_->Held(0, Tokens('e', 'x')), 41u);
+  EXPECT_EQ(cache_->Held(1, Tokens('e', 'x')), 0u);
+}
+
+// Which adapter a sequence is for is settled before it holds anything.
+TEST_F(PrefixCacheTest, AnEmptySequenceMovesWithItsAdapter) {
+  Make(3, 0);
+  Run(Tokens('a', 'x'), 1);
+  Run(Tokens('b', 'x'), 1);
+  const auto place = cache_->Acquire(1, Tokens('c', 'x'));
+  ASSERT_EQ(place.sequence, 2u);
+  cache_->Release(1);
+  ASSERT_EQ(cache_->Compact().size(), 1u);
+  const std::vector<Token> tokens = Tokens('c', 'x');
+  cache_->Append(1, tokens);
+  EXPECT_EQ(cache_->Held(1, tokens), 41u);
+  EXPECT_EQ(cache_->Held(0, tokens), 0u);
 }
 
 TEST_F(PrefixCacheTest, ModelsThatCannotBeCutStartFromNothing) {

@@ -14,6 +14,7 @@ struct PrefixTree::Node {
   std::vector<uint32_t> ends;  // sequences that end here
   std::vector<std::unique_ptr<Node>> children;
 
+  bool root() const { return !parent; }
   uint32_t start() const { return depth - static_cast<uint32_t>(edge.size()); }
   Node* Child(Token token) const {
     for (const auto& child : children)
@@ -30,11 +31,14 @@ struct PrefixTree::Node {
   }
 };
 
-PrefixTree::PrefixTree(uint32_t sequences) : root_(std::make_unique<Node>()), ends_(sequences, root_.get()) {}
+PrefixTree::PrefixTree(uint32_t sequences) {
+  roots_.push_back(std::make_unique<Node>());
+  ends_.assign(sequences, roots_.front().get());
+}
 
 PrefixTree::~PrefixTree() {
   // Without recursion: a path may have as many nodes as tokens.
-  std::vector<std::unique_ptr<Node>> left = std::exchange(root_->children, {});
+  std::vector<std::unique_ptr<Node>> left = std::exchange(roots_, {});
   while (!left.empty()) {
     std::unique_ptr<Node> node = std::move(left.back());
     left.pop_back();
@@ -42,9 +46,15 @@ PrefixTree::~PrefixTree() {
   }
 }
 
-PrefixTree::Match PrefixTree::Find(std::span<const Token> tokens) const {
+void PrefixTree::Begin(uint32_t sequence, uint32_t adapter) {
+  while (roots_.size() <= adapter) roots_.push_back(std::make_unique<Node>());
+  ends_[sequence] = roots_[adapter].get();
+}
+
+PrefixTree::Match PrefixTree::Find(uint32_t adapter, std::span<const Token> tokens) const {
   Match match;
-  const Node* node = root_.get();
+  if (adapter >= roots_.size()) return match;
+  const Node* node = roots_[adapter].get();
   while (match.length < tokens.size()) {
     const auto rest = tokens.subspan(match.length);
     const Node* child = node->Child(rest.front());
@@ -103,7 +113,7 @@ PrefixTree::Node* PrefixTree::Split(Node* node, size_t at) {
 
 // Where nothing ends and nothing branches off there need be no node.
 void PrefixTree::Merge(Node* node) {
-  if (node == root_.get() || !node->ends.empty() || node->children.size() != 1) return;
+  if (node->root() || !node->ends.empty() || node->children.size() != 1) return;
   std::unique_ptr<Node> child = std::move(node->children.front());
   child->edge.insert(child->edge.begin(), node->edge.begin(), node->edge.end());
   child->parent = node->parent;
@@ -150,7 +160,7 @@ void PrefixTree::Cut(uint32_t sequence, uint32_t length) {
   Node* node = ends_[sequence];
   if (length >= node->depth) return;
   Leave(sequence);
-  while (node != root_.get() && node->start() >= length) {
+  while (!node->root() && node->start() >= length) {
     Node* const parent = node->parent;
     if (--node->through == 0) {
       Erase(node);
@@ -168,15 +178,14 @@ void PrefixTree::Cut(uint32_t sequence, uint32_t length) {
     }
     node = upper;
   }
-  if (node != root_.get()) node->ends.push_back(sequence);
+  if (!node->root()) node->ends.push_back(sequence);
   ends_[sequence] = node;
 }
 
 void PrefixTree::Copy(uint32_t from, uint32_t to) {
   Node* const end = ends_[from];
-  if (end == root_.get()) return;
-  for (Node* node = end; node != root_.get(); node = node->parent) ++node->through;
-  end->ends.push_back(to);
+  for (Node* node = end; !node->root(); node = node->parent) ++node->through;
+  if (!end->root()) end->ends.push_back(to);
   ends_[to] = end;
 }
 

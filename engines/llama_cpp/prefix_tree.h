@@ -10,6 +10,8 @@
 
 namespace cyllm::llama {
 
+// A prefix is tokens and the adapter that they were computed with: each adapter has a tree of its own.
+//
 // Bookkeeping only. Not thread-safe. Appending to a sequence that shares its end with nobody, which is what
 // decoding does, takes constant time; finding a prefix takes as long as the prefix.
 class PrefixTree {
@@ -23,7 +25,10 @@ class PrefixTree {
   ~PrefixTree();
 
   // The longest prefix of `tokens` that some sequence holds at its start.
-  Match Find(std::span<const Token> tokens) const;
+  Match Find(uint32_t adapter, std::span<const Token> tokens) const;
+
+  // What is appended to `sequence`, which holds nothing, is computed with `adapter`. At first that is 0.
+  void Begin(uint32_t sequence, uint32_t adapter);
 
   uint32_t length(uint32_t sequence) const;
   // Tokens at its end that no other sequence holds.
@@ -44,9 +49,9 @@ class PrefixTree {
   void Erase(Node* node);
   void Leave(uint32_t sequence);
 
-  std::unique_ptr<Node> root_;
-  std::vector<Node*> ends_;  // by sequence
-  size_t nodes_ = 0;         // but for the root
+  std::vector<std::unique_ptr<Node>> roots_;  // by adapter; as many as were begun, one at least
+  std::vector<Node*> ends_;                   // by sequence
+  size_t nodes_ = 0;                          // but for the roots
 };
 
 }  // namespace cyllm::llama

@@ -18,13 +18,13 @@ TEST(PrefixTree, FindsTheLongestPrefixAndWhoHoldsIt) {
   tree.Append(0, T("system: be kind. hello"));
   tree.Append(1, T("system: be kind. what"));
   tree.Append(2, T("other"));
-  const auto shared = tree.Find(T("system: be kind. bye"));
+  const auto shared = tree.Find(0, T("system: be kind. bye"));
   EXPECT_EQ(shared.length, 17u);
   EXPECT_THAT(shared.sequences, ElementsAre(0, 1));
-  const auto one = tree.Find(T("system: be kind. when"));
+  const auto one = tree.Find(0, T("system: be kind. when"));
   EXPECT_EQ(one.length, 19u);
   EXPECT_THAT(one.sequences, ElementsAre(1));
-  EXPECT_EQ(tree.Find(T("x")).length, 0u);
+  EXPECT_EQ(tree.Find(0, T("x")).length, 0u);
   EXPECT_EQ(tree.own(0), 5u);
   EXPECT_EQ(tree.own(2), 5u);
 }
@@ -48,10 +48,25 @@ TEST(PrefixTree, CutAndCopy) {
   tree.Cut(1, 3);
   EXPECT_EQ(tree.own(0), 3u);
   tree.Append(1, T("xyz"));
-  EXPECT_THAT(tree.Find(T("abcxyz")).sequences, ElementsAre(1));
+  EXPECT_THAT(tree.Find(0, T("abcxyz")).sequences, ElementsAre(1));
   tree.Cut(0, 0);
   tree.Cut(1, 0);
   EXPECT_EQ(tree.nodes(), 0u);
+}
+
+TEST(PrefixTree, AdaptersShareNothing) {
+  PrefixTree tree(3);
+  tree.Append(0, T("abc"));
+  tree.Begin(1, 2);
+  tree.Copy(1, 2);  // still without a token, but what it begins with is settled
+  tree.Append(1, T("abc"));
+  tree.Append(2, T("ab"));
+  EXPECT_THAT(tree.Find(0, T("abc")).sequences, ElementsAre(0));
+  EXPECT_THAT(tree.Find(2, T("abc")).sequences, ElementsAre(1));
+  EXPECT_THAT(tree.Find(2, T("ab")).sequences, ElementsAre(1, 2));
+  EXPECT_EQ(tree.Find(1, T("abc")).length, 0u);
+  EXPECT_EQ(tree.Find(7, T("abc")).length, 0u);
+  EXPECT_EQ(tree.own(0), 3u);
 }
 
 // Against the plain way to do it: every sequence a string.
@@ -62,12 +77,14 @@ TEST(PrefixTree, RandomOperationsAgreeWithStrings) {
     const auto below = [&](uint32_t n) { return random() % n; };
     PrefixTree tree(kSequences);
     std::vector<std::string> plain(kSequences);
+    std::vector<uint32_t> adapter(kSequences);
     const auto common = [](const std::string& a, const std::string& b) {
       return static_cast<uint32_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
     };
     for (int i = 0; i < 200; ++i) {
       const uint32_t s = below(kSequences);
       const uint32_t what = below(10);
+      if (plain[s].empty() && what < 3) tree.Begin(s, adapter[s] = below(3));
       if (what < 6) {
         std::string more;
         for (uint32_t n = below(4); n > 0; --n) more += static_cast<char>('a' + below(2));
@@ -83,20 +100,23 @@ TEST(PrefixTree, RandomOperationsAgreeWithStrings) {
         tree.Cut(to, 0);
         tree.Copy(s, to);
         plain[to] = plain[s];
+        adapter[to] = adapter[s];
       }
       std::string wanted = plain[below(kSequences)].substr(0, below(9));
       wanted += static_cast<char>('a' + below(2));
+      const uint32_t with = below(3);
       uint32_t best = 0;
-      for (const auto& p : plain) best = std::max(best, common(p, wanted));
+      for (uint32_t k = 0; k < kSequences; ++k)
+        if (adapter[k] == with) best = std::max(best, common(plain[k], wanted));
       std::vector<uint32_t> holders;
       for (uint32_t k = 0; best > 0 && k < kSequences; ++k)
-        if (common(plain[k], wanted) == best) holders.push_back(k);
-      const auto found = tree.Find(T(wanted));
+        if (adapter[k] == with && common(plain[k], wanted) == best) holders.push_back(k);
+      const auto found = tree.Find(with, T(wanted));
       ASSERT_EQ(found.length, best) << "seed " << seed << " step " << i;
       ASSERT_EQ(found.sequences, holders) << "seed " << seed << " step " << i;
       uint32_t longest = 0;
       for (uint32_t k = 0; k < kSequences; ++k)
-        if (k != s) longest = std::max(longest, common(plain[k], plain[s]));
+        if (k != s && adapter[k] == adapter[s]) longest = std::max(longest, common(plain[k], plain[s]));
       ASSERT_EQ(tree.length(s), plain[s].size());
       ASSERT_EQ(tree.own(s), plain[s].size() - longest) << "seed " << seed << " step " << i;
       ASSERT_LE(tree.nodes(), 2 * kSequences);

@@ -86,6 +86,7 @@ bool PromptLane::Compute(uint32_t seat, const Prompt& prompt, uint32_t computed,
   }
   const uint32_t threads = cores_.Enter(Cores::kPrompts);
   decoder_.SetThreads(threads);
+  decoder_.SetAdapter(prompt.adapter);
   const TimePoint begin = now_();
   const DecodeResult result = decoder_.Decode(rows, abort_);
   const TimePoint end = now_();

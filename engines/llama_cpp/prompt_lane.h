@@ -32,6 +32,7 @@ class PromptLane {
     uint32_t computed = 0;       // less than all
     int32_t priority = 0;
     TimePoint since{};
+    uint32_t adapter = 0;
   };
   struct Result {
     uint64_t ticket;

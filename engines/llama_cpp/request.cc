@@ -42,15 +42,6 @@ SamplingParams ReadSampling(const cyllm_request& in, const cyllm_sampling& s) {
   return out;
 }
 
-int32_t Unsupported(const cyllm_request& in, cyllm_error* error) {
-  const auto refuse = [&](const char* what, const char* param) {
-    return sdk::Fail(error, CYLLM_UNIMPLEMENTED, std::string("the llama_cpp engine does not offer ") + what,
-                     "unsupported", param);
-  };
-  if (in.adapter.len > 0) return refuse("adapters", "model");
-  return CYLLM_OK;
-}
-
 ResumeState ReadResume(const cyllm_resume_choice& in) {
   ResumeState out;
   if (in.n_token_ids) out.tokens.assign(in.token_ids, in.token_ids + in.n_token_ids);
@@ -101,8 +92,19 @@ bool FillInfill(const Vocabulary& vocabulary, Request* request, cyllm_error* err
 
 }  // namespace
 
-std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabulary, cyllm_error* error) {
-  if (Unsupported(in, error) != CYLLM_OK) return nullptr;
+std::optional<uint32_t> ReadAdapter(const cyllm_request& in, const std::vector<std::string>& adapters,
+                                    cyllm_error* error) {
+  const std::string_view name = sdk::View(in.adapter);
+  if (name.empty()) return 0;
+  const auto it = std::find(adapters.begin(), adapters.end(), name);
+  if (it != adapters.end()) return static_cast<uint32_t>(it - adapters.begin()) + 1;
+  sdk::Fail(error, CYLLM_NOT_FOUND, "the model has no adapter '" + std::string(name) + "'",
+            "adapter_not_found", "adapter");
+  return std::nullopt;
+}
+
+std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabulary, uint32_t adapter,
+                                     cyllm_error* error) {
   const auto wrong = [&](const char* message, const char* param) {
     sdk::Fail(error, CYLLM_INVALID_ARGUMENT, message, "invalid_value", param);
     return nullptr;
@@ -119,6 +121,7 @@ std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabular
   auto out = std::make_unique<Request>();
   out->id = in.id;
   out->kind = in.kind;
+  out->adapter = adapter;
   out->priority = in.priority;
   out->choices = in.n;
   out->max_tokens = in.max_tokens;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ struct ResumeState {
 struct Request {
   uint64_t id = 0;
   uint32_t kind = CYLLM_KIND_CHAT;
+  uint32_t adapter = 0;  // Decoder::adapters
   int32_t priority = 0;
   uint32_t choices = 1;
   uint32_t max_tokens = 0;  // after FitPrompt: as many as there is room for
@@ -49,8 +51,13 @@ struct Request {
   const TokenIndex* index = nullptr;                 // with a constraint
 };
 
+// The number of the adapter that it names (Decoder::adapters). nullopt and a filled `error`: there is none.
+std::optional<uint32_t> ReadAdapter(const cyllm_request& in, const std::vector<std::string>& adapters,
+                                    cyllm_error* error);
+
 // Copies and checks what needs no model. Null and a filled `error` when the request is refused.
-std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabulary, cyllm_error* error);
+std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabulary, uint32_t adapter,
+                                     cyllm_error* error);
 
 // Renders, tokenises, and cuts max_tokens to a room of `max_length` tokens. False and a filled `error` when
 // the prompt is at fault.

@@ -32,7 +32,8 @@ Scheduler::Scheduler(Decoder& decoder, const Vocabulary& vocabulary, SchedulerOp
       lane_(lane),
       cache_(decoder, decoder.max_running(), options.prefix_caching),
       budget_(options.target_itl, options.prefill_chunk),
-      running_(decoder.max_sequences()) {}
+      running_(decoder.max_sequences()),
+      turns_(options.target_itl) {}
 
 Scheduler::~Scheduler() = default;
 
@@ -98,10 +99,7 @@ bool Scheduler::Plan() {
   DepartLong();
   Compact();
   decoding_ = prompt_ = 0;
-  if (decoded_) PlanPrefill();
-  if (prompt_ == 0) PlanDecoding();
-  if (decoding_ == 0 && prompt_ == 0) PlanPrefill();
-  decoded_ = decoding_ > 0;
+  PlanTurn(now);
   AddRows();
   return !rows_.empty() || !empty_.empty();
 }
@@ -134,18 +132,19 @@ void Scheduler::Admit() {
 bool Scheduler::SharesWork(const Slot& slot) const {
   if (!cache_.reuse()) return false;
   const auto tokens = slot.choice->tokens();
+  const uint32_t adapter = slot.job->request->adapter;
   std::optional<uint32_t> held;
   const auto computes = [&](const Slot& other) {
     if (!other.choice->prefilling() || other.job->credit == 0 ||
         other.job->request->priority > slot.job->request->priority)
       return false;
     const auto theirs = other.choice->tokens();
-    if (theirs.front() != tokens.front()) return false;
+    if (theirs.front() != tokens.front() || other.job->request->adapter != adapter) return false;
     const auto end = std::mismatch(tokens.begin(), tokens.end(), theirs.begin(), theirs.end()).first;
     const auto common = static_cast<uint32_t>(end - tokens.begin());
     if (common <= other.choice->computed()) return false;
     if (common < PrefixCache::kWorthCopying) return false;
-    if (!held) held = cache_.Held(tokens);
+    if (!held) held = cache_.Held(adapter, tokens);
     return common > *held;
   };
   return std::any_of(running_.begin(), running_.end(), [&](const auto& o) { return o && computes(*o); }) ||
@@ -189,7 +188,8 @@ void Scheduler::Displace(const Victim& victim) {
 void Scheduler::Start(const Slot& slot) {
   const auto tokens = slot.choice->tokens();
   // The last token's logits are needed, so it is computed in any case.
-  const PrefixCache::Place place = cache_.Acquire(tokens.first(tokens.size() - 1));
+  const PrefixCache::Place place =
+      cache_.Acquire(slot.job->request->adapter, tokens.first(tokens.size() - 1));
   slot.choice->Computed(place.reused);
   if (!slot.job->cached) {
     slot.job->cached = place.reused;
@@ -215,7 +215,8 @@ uint32_t Scheduler::Decoding() const {
 
 void Scheduler::PlanDecoding() {
   for (auto& slot : running_) {
-    if (!slot || slot->choice->prefilling() || MustWait(*slot) || !slot->job->Reserve()) continue;
+    if (!slot || !OfStep(*slot) || slot->choice->prefilling() || MustWait(*slot) || !slot->job->Reserve())
+      continue;
     slot->planned = 1;
     slot->sample = true;
     ++decoding_;
@@ -234,7 +235,8 @@ void Scheduler::FillGaps() {
   const auto end = std::find_if(running_.rbegin(), running_.rend(), planned).base();
   for (auto it = first; it != end; ++it) {
     auto& slot = *it;
-    if (!slot || slot->planned > 0 || !slot->choice->prefilling() || slot->job->credit == 0) continue;
+    if (!slot || !OfStep(*slot) || slot->planned > 0 || !slot->choice->prefilling() || slot->job->credit == 0)
+      continue;
     const bool last = slot->choice->missing() == 1;
     if (last && !slot->job->Reserve()) continue;
     slot->planned = 1;
@@ -259,7 +261,7 @@ void Scheduler::PlanPrefill() {
   };
   std::vector<Slot*> slots;
   for (auto& slot : running_)
-    if (slot && slot->choice->prefilling()) slots.push_back(&*slot);
+    if (slot && OfStep(*slot) && slot->choice->prefilling()) slots.push_back(&*slot);
   std::sort(slots.begin(), slots.end(), [&](const Slot* a, const Slot* b) { return rank(a) < rank(b); });
   const uint32_t budget = budget_.Tokens(Decoding());
   for (Slot* slot : slots) {
@@ -310,12 +312,13 @@ void Scheduler::Compute(const std::atomic<bool>& abort, Events* events) {
   for (auto& slot : running_)
     if (slot && slot->planned > 0) slot->choice->Started(start);
   ++stats_.steps;
+  decoder_.SetAdapter(adapter_);
   if (const DecodeResult result = decoder_.Decode(rows_, abort); result != DecodeResult::kOk)
     return Fail(result, events);
   const TimePoint end = now_();
   const auto rows = static_cast<uint32_t>(rows_.size());
   budget_.Report(rows - prompt_, prompt_, end - start);
-  if (decoding_ == 1) guess_length_.Report(rows, end - start);
+  if (decoding_ == 1 && !changed_) guess_length_.Report(rows, end - start);
   for (uint32_t sequence = 0; sequence < running_.size(); ++sequence)
     if (running_[sequence] && running_[sequence]->planned > 0) Advance(sequence, end, events);
 }

@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "llama_cpp/adapter_turns.h"
 #include "llama_cpp/choice.h"
 #include "llama_cpp/chunk_budget.h"
 #include "llama_cpp/decoder.h"
@@ -54,6 +55,8 @@ struct SchedulerStats {
 //
 // A sequence that decodes alone is given several tokens in a step where its text repeats itself and that has
 // been worth it; credit for each of them. The text is the same.
+//
+// A step is computed with one adapter, or none; those that have something to compute take turns.
 //
 // With a prompt lane, long prompts are computed there while others decode, and the sequence comes back with
 // all of its prompt. Those past the lane's seats are computed here, in turns as above, until one is free.
@@ -125,6 +128,9 @@ class Scheduler {
   bool Full() const { return cache_.running() + away_.size() >= decoder_.max_running(); }
   void Compact();
   uint32_t Decoding() const;
+  void PlanTurn(TimePoint now);
+  void PlanStep();
+  bool OfStep(const Slot& slot) const;
   void PlanDecoding();
   void FillGaps();
   void PlanGuess(Slot* slot);
@@ -157,8 +163,11 @@ class Scheduler {
   std::vector<Slot> ending_;  // choices that have ended, and more to say than there was credit for
   std::vector<Row> rows_;
   uint32_t decoding_ = 0, prompt_ = 0;  // rows of this step
-  bool decoded_ = false;                // in the step before
-  bool gap_ = false;                    // between running sequences
+  AdapterTurns turns_;
+  uint32_t adapter_ = 0;        // of this step
+  bool changed_ = false;        // since the step before
+  std::set<uint32_t> decoded_;  // adapters whose last step was one of tokens
+  bool gap_ = false;            // between running sequences
   uint64_t arrivals_ = 0, tickets_ = 0;
   SchedulerStats stats_;
 };

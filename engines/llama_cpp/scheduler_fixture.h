@@ -19,9 +19,11 @@ class SchedulerTest : public ::testing::Test {
     options.prefill_chunk = chunk;
     decoder_ = std::make_unique<FakeDecoder>(sequences, length, spare_);
     decoder_->copies = copies_;
+    decoder_->names = adapters_;
     scheduler_.reset();
     if (seats_ > 0) {
       prompts_ = std::make_unique<FakeDecoder>(seats_, length);
+      prompts_->names = adapters_;
       lane_ = std::make_unique<PromptLane>(*prompts_, cores_, [this] { return now_; }, [] {});
     } else {
       lane_.reset();
@@ -33,7 +35,9 @@ class SchedulerTest : public ::testing::Test {
   void Add(TestRequest& in) {
     cyllm_error error{};
     error.size = sizeof error;
-    auto request = ReadRequest(in.get(), vocabulary_.size(), &error);
+    const auto adapter = ReadAdapter(in.get(), decoder_->names, &error);
+    ASSERT_TRUE(adapter) << error.message;
+    auto request = ReadRequest(in.get(), vocabulary_.size(), *adapter, &error);
     ASSERT_TRUE(request) << error.message;
     request->submitted = now_;
     ASSERT_TRUE(FillPrompt(chat_, vocabulary_, decoder_->max_length(), request.get(), &error))
@@ -41,9 +45,9 @@ class SchedulerTest : public ::testing::Test {
     scheduler_->Add(std::move(request), &events_);
     Deliver();
   }
-  void Add(uint64_t id, const std::string& prompt, uint32_t max_tokens) {
+  void Add(uint64_t id, const std::string& prompt, uint32_t max_tokens, const std::string& adapter = {}) {
     TestRequest request(id);
-    request.Text(prompt).request.max_tokens = max_tokens;
+    request.Text(prompt).Adapter(adapter).request.max_tokens = max_tokens;
     Add(request);
   }
 
@@ -88,7 +92,8 @@ class SchedulerTest : public ::testing::Test {
   TimePoint now_{};
   std::chrono::milliseconds step_takes_{0};
   bool copies_ = true;
-  uint32_t spare_ = 0, seats_ = 0;  // of the next Make; without seats there is no prompt lane
+  std::vector<std::string> adapters_;  // of the next Make
+  uint32_t spare_ = 0, seats_ = 0;     // of the next Make; without seats there is no prompt lane
 };
 
 }  // namespace cyllm::llama::testing

@@ -19,7 +19,8 @@ bool Scheduler::LaneIsOpen() const { return lane_ && lane_works_ && away_.size()
 bool Scheduler::DepartWithPrefix(const Slot& slot) {
   if (!LaneIsOpen() || (away_.empty() && Decoding() == 0)) return false;
   const auto tokens = slot.choice->tokens();
-  const auto donor = cache_.Donor(tokens.first(tokens.size() - 1)).value_or(PrefixCache::Place{});
+  const auto donor = cache_.Donor(slot.job->request->adapter, tokens.first(tokens.size() - 1))
+                         .value_or(PrefixCache::Place{});
   if (tokens.size() - donor.reused < kWorthLane) return false;
   return Depart(slot, donor.sequence, donor.reused);
 }
@@ -34,7 +35,8 @@ bool Scheduler::Depart(const Slot& slot, uint32_t donor, uint32_t computed) {
                             {},
                             computed,
                             request.priority,
-                            request.submitted};
+                            request.submitted,
+                            request.adapter};
   if (computed > 0) lane_works_ = decoder_.Save(donor, &prompt.state);
   if (!lane_works_) return false;
   if (!slot.job->cached) {
@@ -75,7 +77,7 @@ bool Scheduler::Land(const Away& away, PromptLane::Result* result, Events* event
   Choice& choice = *away.slot.choice;
   const auto tokens = choice.tokens();
   const auto size = static_cast<uint32_t>(tokens.size());
-  const uint32_t sequence = cache_.AcquireEmpty();
+  const uint32_t sequence = cache_.AcquireEmpty(away.slot.job->request->adapter);
   if (!decoder_.Restore(sequence, result->state)) {
     cache_.Release(sequence);
     return false;

@@ -20,6 +20,7 @@ using testing::SchedulerTest;
 using testing::TestRequest;
 
 // The next token depends on every token before: a sequence that holds anything wrong says something else.
+// What it was computed with is checked by the fake decoder.
 Token Next(const std::vector<Token>& held) {
   uint32_t hash = 17;
   for (const Token t : held) hash = hash * 31 + static_cast<uint32_t>(t);
@@ -65,6 +66,8 @@ TEST_F(RandomTest, EverySchedule) {
     options.prefix_caching = below(5) > 0;
     spare_ = below(3);
     seats_ = below(3);
+    adapters_ = {"cook", "poet"};
+    const uint32_t names = below(2) == 0 ? 0 : 1 + below(3);  // that are asked for; one is none
     Make(sequences, 1 + below(below(2) > 0 ? 40 : 200), 256, options);
     decoder_->next = Next;
     if (lane_) {
@@ -84,6 +87,7 @@ TEST_F(RandomTest, EverySchedule) {
         Asked a{RandomPrompt(below), 1 + below(30)};
         TestRequest request(++id);
         request.Text(a.prompt).request.max_tokens = a.max_tokens;
+        if (const uint32_t n = names == 0 ? 0 : below(names); n > 0) request.Adapter(adapters_[n - 1]);
         request.request.priority = static_cast<int32_t>(below(3));
         request.request.credit = below(4) == 0 ? below(5) : 1000;
         request.request.n = 1 + (below(4) == 0 ? below(3) : 0);
@@ -131,6 +135,7 @@ TEST(EngineRandomTest, TenThousandRequests) {
   FakeDecoder decoder(6, 256, 2), prompts(2, 256);
   decoder.keep_steps = prompts.keep_steps = false;
   decoder.next = prompts.next = Next;
+  decoder.names = prompts.names = {"cook", "poet"};
   Gatherer gatherer;
   Engine engine(decoder, vocabulary, chat, EngineLimits{.prefill_chunk = 32, .max_waiting = 1 << 20},
                 gatherer.callbacks(), {}, &prompts);
@@ -143,6 +148,7 @@ TEST(EngineRandomTest, TenThousandRequests) {
       const std::string prompt = RandomPrompt(below);
       TestRequest request(id);
       request.Text(prompt).request.max_tokens = 1 + below(12);
+      if (const uint32_t n = below(4); n < 2) request.Adapter(decoder.names[n]);
       request.request.priority = static_cast<int32_t>(below(3));
       const bool stingy = below(8) == 0;
       request.request.credit = stingy ? below(3) : 1000;

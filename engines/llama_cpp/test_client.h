@@ -46,6 +46,10 @@ struct TestRequest {
     tokens = std::move(ids);
     return *this;
   }
+  TestRequest& Adapter(const std::string& name) {
+    adapter = name;
+    return *this;
+  }
   // Goes on where another engine stood.
   TestRequest& Resume(const struct Result& so_far);
   TestRequest& Stop(std::vector<std::string> texts) {
@@ -59,6 +63,7 @@ struct TestRequest {
     for (const std::string& s : stop) stops.push_back(sdk::Str(s));
     sampling.stop = stops.data();
     sampling.n_stop = stops.size();
+    request.adapter = sdk::Str(adapter);
     request.messages_json = sdk::Str(messages);
     request.tools_json = sdk::Str(tools);
     request.tool_choice_json = sdk::Str(tool_choice);
@@ -76,7 +81,7 @@ struct TestRequest {
 
   cyllm_request request;
   cyllm_sampling sampling;
-  std::string messages, prompt, tools, tool_choice, response_format;
+  std::string adapter, messages, prompt, tools, tool_choice, response_format;
   std::vector<cyllm_resume_choice> resume;
   std::vector<std::string> inputs;
   std::vector<cyllm_input> given;
