@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <numeric>
 #include <unordered_map>
 #include <utility>
@@ -126,7 +127,7 @@ class LlamaDecoder final : public Decoder {
     const auto cpu = ProcessCpu();
     int32_t result = 0;
     for (size_t i = 0; i < parts_.size() && result == 0; ++i) {
-      result = llama_decode(context_.get(), batch_.Fill(rows, parts_[i]));
+      result = Compute(batch_.Fill(rows, parts_[i]));
       if (parts_.size() > 1 && result == 0) Keep(rows, parts_[i]);
     }
     // With fewer, others of this process compute too: the time it gets says nothing.
@@ -214,6 +215,15 @@ class LlamaDecoder final : public Decoder {
     timespec t{};
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
+  }
+
+  // Planning its memory anew for another adapter, llama.cpp throws where there is none.
+  int32_t Compute(const llama_batch& batch) {
+    try {
+      return llama_decode(context_.get(), batch);
+    } catch (const std::exception&) {
+      return -1;
+    }
   }
 
   // The next part's take the place of these.
