@@ -63,7 +63,7 @@ class Fleet:
     def wait_whole(self):
         for c in range(COORDINATORS):
             wait_until(lambda c=c: self.healthy(c) == WORKERS, what=f"all workers at coordinator {c}")
-        wait_until(lambda: http.get(self.url + "/ready").status_code == 200, what="/ready")
+        wait_until(lambda: metric(self.url, "gateway_coordinators_healthy") == COORDINATORS, what="both coordinators at the gateway")
 
     def hurt(self, rng: random.Random) -> str:
         """One thing goes wrong and comes right again; everything else is whole meanwhile."""

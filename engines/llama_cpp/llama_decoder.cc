@@ -65,17 +65,19 @@ class LlamaDecoder final : public Decoder {
         threads_(threads),
         governor_(threads),
         vocabulary_(static_cast<uint32_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)))),
-        can_copy_(CanCut(model)) {}
+        can_copy_(CanCut(model)),
+        windows_(llama_model_n_swa(model) > 0) {}
 
   bool Open(llama_model* model, const Options& options, const KvPlan& plan) {
     llama_context_params params = llama_context_default_params();
-    copies_streams_ = Offloads(options);
+    copies_streams_ = Offloads(options) || windows_;
     tiles_ = !Offloads(options) && options.kv_cache_dtype != "q8_0";
     max_running_ = plan.max_num_seqs;
     max_sequences_ = max_running_ + (can_copy_ ? plan.spare : 0);
     params.n_seq_max = max_sequences_;
     params.n_ctx = plan.max_model_len * max_sequences_;
     params.kv_unified = false;
+    params.swa_full = true;  // layers with a window keep all tokens too: prefixes can be reused
     params.n_batch = std::max(options.prefill_chunk + plan.max_num_seqs, 2 * kTileRows) + kTileRows;  // Chunk
     params.n_ubatch = ubatch_ = std::min<uint32_t>(params.n_batch, 512);
     params.n_outputs_max = std::max(max_sequences_, GuessLength::kMost + 1);
@@ -160,6 +162,7 @@ class LlamaDecoder final : public Decoder {
   }
 
   bool Save(uint32_t sequence, std::vector<uint8_t>* state) override {
+    if (windows_) return false;
     const auto id = static_cast<llama_seq_id>(sequence);
     state->resize(llama_state_seq_get_size(context_.get(), id));
     state->resize(llama_state_seq_get_data(context_.get(), state->data(), state->size(), id));
@@ -253,6 +256,7 @@ class LlamaDecoder final : public Decoder {
   ThreadGovernor governor_;
   const uint32_t vocabulary_;
   const bool can_copy_;
+  const bool windows_;  // two caches: what is written of a sequence has another form (sequence_state.h)
   uint32_t max_sequences_ = 0, max_running_ = 0, max_length_ = 0;
   ThreadPool pool_{threads_};
   Batch batch_;
@@ -279,7 +283,7 @@ uint64_t KvBytesPerToken(const llama_model* model, const std::string& dtype) {
 bool Offloads(const Options& options) { return llama_supports_gpu_offload() && options.n_gpu_layers != 0; }
 
 bool CanCut(const llama_model* model) {
-  return !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model) && llama_model_n_swa(model) == 0;
+  return !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model);
 }
 
 std::unique_ptr<Decoder> MakeDecoder(llama_model* model, const LlamaAdapters& adapters,

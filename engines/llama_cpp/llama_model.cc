@@ -88,7 +88,7 @@ class NoDecoder final : public Decoder {
 // Prefill and decoding share the CPU's cores; what a GPU computes is better computed in turns. What a
 // sequence holds has to be cut where a prefix ends.
 bool LaneHelps(const llama_model* model, const Options& options) {
-  return ThreadsOf(options) >= 2 && !Offloads(options) && CanCut(model);
+  return ThreadsOf(options) >= 2 && !Offloads(options) && CanCut(model) && llama_model_n_swa(model) == 0;
 }
 
 uint64_t CapabilitiesOf(const LoadedModel& model, bool adapters) {

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "cli/gateway_options.h"
 #include "cli/settings/address.h"
 #include "cli/startup.h"
@@ -35,9 +36,16 @@ struct Coordinators {
           std::max(options.max_message_bytes, 2 * static_cast<size_t>(settings.http.max_body_bytes));
       auto remote = RemoteService::Make(std::move(options), pool);
       fleet->Add(address, remote);
-      remote->OnChange([fleet = fleet, raw = remote.get()] { fleet->Refresh(raw); });
-      fleet->Refresh(remote.get());
       remotes.push_back(std::move(remote));
+    }
+    for (const auto& remote : remotes) {
+      const auto look = [this, raw = remote.get()] {
+        fleet->Refresh(raw);
+        connected.Set(static_cast<double>(std::ranges::count_if(
+            remotes, [](const auto& r) { return r->state() != RemoteState::kDown && r->Describe().ready; })));
+      };
+      remote->OnChange(look);
+      look();
     }
   }
   // A question goes to the first coordinator that answers; a change to all of them: the answer is the best
@@ -84,6 +92,8 @@ struct Coordinators {
 
   std::shared_ptr<Fleet> fleet;
   std::vector<std::shared_ptr<RemoteService>> remotes;
+  prometheus::Gauge& connected =
+      Gauge("gateway_coordinators_healthy", "Coordinators that can take a request now");
 };
 
 }  // namespace

@@ -106,9 +106,7 @@ struct Search {
     if (!known && !listed)
       return MakeStatus(Code::kNotFound, "Model '" + facts.model + "' not found in registry",
                         "model_not_found", "model");
-    if (!able && missing != 0)
-      return MakeStatus(Code::kUnimplemented, "the model's engine cannot do what the request needs",
-                        "unsupported", missing & kCapTools ? "tools" : "");
+    if (!able && missing != 0) return CannotDo(missing);
     if (!able && !adapter)
       return MakeStatus(Code::kNotFound, "no worker has this adapter of the model", "adapter_not_found",
                         "adapter");

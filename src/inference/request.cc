@@ -30,6 +30,14 @@ Result<const PayloadParts*> Payload::parts() const {
   return &parts_;
 }
 
+Status CannotDo(uint32_t missing) {
+  return MakeStatus(Code::kUnimplemented, "the model's engine cannot do what the request needs",
+                    "unsupported",
+                    missing & kCapTools    ? "tools"
+                    : missing & kCapInfill ? "suffix"
+                                           : "");
+}
+
 const std::string& Payload::bytes() const {
   if (!has_bytes_) {
     std::call_once(encoded_, [this] {

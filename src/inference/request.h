@@ -43,6 +43,10 @@ enum Capability : uint32_t {
   kCapTokenize = 1u << 12,
 };
 
+// The refusal of a request that needs what an engine has not; names the field that asks for it, where it is
+// one.
+Status CannotDo(uint32_t missing);
+
 // Cumulative, per choice: how much has been produced up to and including an event.
 struct Offsets {
   uint64_t tokens = 0;

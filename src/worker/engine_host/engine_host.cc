@@ -86,9 +86,7 @@ EngineHost::~EngineHost() {
 EventStream EngineHost::Infer(const Request& request, const Context& context) {
   const Result<const PayloadParts*> parts = request.payload->parts();
   if (!parts) return EndedStream(parts.error());
-  if (const uint32_t missing = request.facts.needs & ~capabilities())
-    return EndedStream(MakeStatus(Code::kUnimplemented, "the model's engine cannot do what the request needs",
-                                  "unsupported", missing & kCapTools ? "tools" : ""));
+  if (const uint32_t missing = request.facts.needs & ~capabilities()) return EndedStream(CannotDo(missing));
   const ResumeState& resume = request.facts.resume;
   const bool other_model = !resume.digest.empty() && resume.digest != digest();
   if (other_model || (!resume.choices.empty() && !(capabilities() & kCapResume))) {
