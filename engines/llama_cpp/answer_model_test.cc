@@ -446,7 +446,7 @@ TEST_F(AnswerModelTest, DeepArgumentsInTheHistoryEndNobody) {
   EXPECT_TRUE(rendered(nested(512), &error, "f(" + nested(600) + ")")) << error.message;
   for (const size_t depth : {513u, 300'000u}) {
     EXPECT_FALSE(rendered(nested(depth), &error));
-    EXPECT_EQ(error.param, "messages");
+    EXPECT_STREQ(error.param, "messages");
     EXPECT_LT(error.message.size(), 500u);
     EXPECT_FALSE(rendered("{}", &error, nested(depth))) << "some templates read results as JSON";
   }

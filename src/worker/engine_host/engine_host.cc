@@ -230,6 +230,12 @@ void EngineHost::Watch(TimePoint now) {
   }
 }
 
+size_t EngineHost::paused() const {
+  MutexLock lock(mutex_);
+  return static_cast<size_t>(
+      std::ranges::count_if(running_, [](const auto& entry) { return entry.second.credit <= 0; }));
+}
+
 bool EngineHost::stalled() const {
   MutexLock lock(mutex_);
   return stalled_until_ != TimePoint::min();

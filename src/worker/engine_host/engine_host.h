@@ -45,6 +45,7 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
   // tried again, and new ones are refused until it moves, or for a minute: then it may try.
   void Watch(TimePoint now);
   bool stalled() const;
+  size_t paused() const;  // requests whose readers have yet to read before more is produced
 
   // New requests are refused; blocks until running ones are done, or cancels them at `until`. Called again,
   // the earlier `until` counts.

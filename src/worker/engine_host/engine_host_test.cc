@@ -216,8 +216,7 @@ TEST_F(EngineHostTest, AnEngineThatHangsLosesItsRequests) {
 TEST_F(EngineHostTest, WhoWaitsForAReaderDoesNotHang) {
   auto host = Echo("");
   EventStream stream = host->Infer(Ask("w", 100'000), Here());
-  Collected other = Run(*host, Ask("x", 1));  // the engine has made steps since
-  ASSERT_TRUE(other.end.ok());
+  while (host->paused() == 0) std::this_thread::yield();
   const TimePoint now = Clock::now();
   host->Watch(now);
   host->Watch(now + Millis(600'000));
