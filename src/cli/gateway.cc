@@ -36,16 +36,13 @@ struct Coordinators {
           std::max(options.max_message_bytes, 2 * static_cast<size_t>(settings.http.max_body_bytes));
       auto remote = RemoteService::Make(std::move(options), pool);
       fleet->Add(address, remote);
-      remotes.push_back(std::move(remote));
-    }
-    for (const auto& remote : remotes) {
       const auto look = [this, raw = remote.get()] {
         fleet->Refresh(raw);
-        connected.Set(static_cast<double>(std::ranges::count_if(
-            remotes, [](const auto& r) { return r->state() != RemoteState::kDown && r->Describe().ready; })));
+        healthy.Set(static_cast<double>(fleet->CountReady()));
       };
       remote->OnChange(look);
       look();
+      remotes.push_back(std::move(remote));
     }
   }
   // A question goes to the first coordinator that answers; a change to all of them: the answer is the best
@@ -92,7 +89,7 @@ struct Coordinators {
 
   std::shared_ptr<Fleet> fleet;
   std::vector<std::shared_ptr<RemoteService>> remotes;
-  prometheus::Gauge& connected =
+  prometheus::Gauge& healthy =
       Gauge("gateway_coordinators_healthy", "Coordinators that can take a request now");
 };
 

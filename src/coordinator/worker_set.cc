@@ -103,14 +103,7 @@ void WorkerSet::Changed(const InferenceService* worker) {
   CountReady();
 }
 
-void WorkerSet::CountReady() {
-  size_t count = 0;
-  for (const Fleet::Row& row : fleet_->table()->rows) {
-    const bool ready = row.backend->live ? row.backend->service->Describe().ready : row.snapshot->ready;
-    count += ready && !row.backend->draining;
-  }
-  ready_.Set(static_cast<double>(count));
-}
+void WorkerSet::CountReady() { ready_.Set(static_cast<double>(fleet_->CountReady())); }
 
 Task<> WorkerSet::Watch() {
   while (!co_await closing_.Wait(Clock::now() + kTick)) Tick(Clock::now());

@@ -92,6 +92,15 @@ EventStream Fleet::Infer(Request request, Context context) {
   return std::make_unique<FleetStream>(shared_from_this(), std::move(request), std::move(context));
 }
 
+size_t Fleet::CountReady() const {
+  size_t count = 0;
+  for (const Row& row : table()->rows) {
+    const bool ready = row.backend->live ? row.backend->service->Describe().ready : row.snapshot->ready;
+    count += ready && !row.backend->draining;
+  }
+  return count;
+}
+
 void Fleet::Check(TimePoint now) {
   const std::shared_ptr<const Table> table = this->table();
   for (const Row& row : table->rows) {

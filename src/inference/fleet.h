@@ -107,6 +107,7 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
   void Refresh(const InferenceService* service);
 
   EventStream Infer(Request request, Context context) override;
+  size_t CountReady() const;  // backends that would be asked now
   // Models of all, sorted, best state each; loads added up; ready when one is.
   Snapshot Describe() const override;
 

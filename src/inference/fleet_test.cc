@@ -615,8 +615,10 @@ TEST_F(FleetTest, WhoIsBackAfterALossIsSomebodyElseToRouting) {
     fleet->Refresh(worker.get());
     EXPECT_EQ(slot(), first);
   }
+  EXPECT_EQ(fleet->CountReady(), 1u);
   worker->SetSnapshot({});
   fleet->Refresh(worker.get());
+  EXPECT_EQ(fleet->CountReady(), 0u);
   worker->SetSnapshot(Serving("m"));
   fleet->Refresh(worker.get());
   EXPECT_NE(slot(), first);

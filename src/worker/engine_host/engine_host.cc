@@ -23,8 +23,6 @@ int OnProgress(void* ctx, double fraction, cyllm_str detail) {
   return progress && !progress(fraction, sdk::View(detail)) ? 1 : 0;
 }
 
-bool Generates(const RequestFacts& facts) { return facts.kind < Kind::kEmbed; }
-
 }  // namespace
 
 class EngineHost::Listener final : public PipeListener {
@@ -105,7 +103,7 @@ EventStream EngineHost::Infer(const Request& request, const Context& context) {
     if (draining_) return EndedStream(Unavailable("the model is being unloaded", "draining"));
     if (stalled_until_ != TimePoint::min())
       return EndedStream(Unavailable("the engine stands still", "engine_stalled"));
-    running_.emplace(id, Running{pipe, Generates(request.facts), false, kCredit});
+    running_.emplace(id, Running{pipe, request.facts.kind < Kind::kEmbed, false, kCredit});
   }
   const EngineRequest engine_request(id, kCredit, request.facts, **parts);
   cyllm_error error{};
