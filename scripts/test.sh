@@ -149,7 +149,7 @@ cy_test() {
   fi
   if ((long)) || [[ $only == clients ]]; then
     load clients
-    step "clients (minutes, 1.3 GB)" "the clients could not be installed: check the network" install_clients
+    step "clients (minutes, 2 GB)" "the clients could not be installed: check the network" install_clients
     part clients clients_tests
   fi
   if ((long)) || [[ $only == chaos ]]; then part chaos chaos_tests; fi

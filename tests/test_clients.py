@@ -39,7 +39,8 @@ def test_javascript(script, url, tmp_path):
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda p: p.stem)
 def test_python(script, url, tmp_path):
-    run([CLIENTS / "venv/bin/python", script], url, tmp_path)
+    venv = "venv-llama-index" if script.stem.startswith("llama_index") else "venv"
+    run([CLIENTS / venv / "bin/python", script], url, tmp_path)
 
 
 def claude_code(url: str, home: Path, expect: int = 0) -> subprocess.CompletedProcess:
