@@ -80,3 +80,35 @@ def test_a_grammar_is_a_response_format(real):
     done = client(real, timeout=300).chat.completions.create(
         model="default", messages=[{"role": "user", "content": "Is the sea wet?"}], response_format=form, temperature=0, max_tokens=8)  # fmt: skip
     assert done.choices[0].message.content in ("yes!", "no!") and done.choices[0].finish_reason == "stop"
+
+
+# Has tools of its own, and reads the arguments of calls.
+TEMPLATE = """{%- for tool in tools or [] %}{{- tool | tojson }}{%- endfor %}
+{%- for m in messages %}
+{{- '<|im_start|>' + m.role + '\\n' + (m.content or '') }}
+{%- for call in m.tool_calls or [] %}
+{{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": {' }}
+{%- for key, value in call.function.arguments | items %}{{- '"' + key + '": ' + (value | tojson) + ('' if loop.last else ', ') }}
+{%- endfor %}
+{{- '}}\\n</tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"""
+
+
+def test_a_call_that_was_cut_off_does_not_end_the_conversation(start, model):
+    entry = {"model_path": model, "engine": "llama_cpp", "chat_template": TEMPLATE, "max_model_len": 2048}
+    one = start("serve", "--listen", "127.0.0.1:0", "--threads", "1", expect=("gateway",),
+                env={"CY_LLM_MODEL_REGISTRY": json.dumps({"default": entry})})  # fmt: skip
+    api = client(one.address("gateway"))
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": SCHEMA}}
+    for arguments in ('{"city": "Os', "", "[1]", '{"city": "Oslo", "unit": "C"}'):
+        call = {"id": "c", "type": "function", "function": {"name": "get_weather", "arguments": arguments}}
+        history = QUESTION + [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "content": "the call was cut off"},
+        ]
+        for choice in ("auto", "none"):
+            done = api.chat.completions.create(model="default", messages=history, tools=[tool], tool_choice=choice, max_tokens=8)
+            assert done.usage.completion_tokens > 0, arguments

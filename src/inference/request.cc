@@ -23,7 +23,7 @@ Result<const PayloadParts*> Payload::parts() const {
     std::call_once(decoded_, [this] {
       cy::llm::Payload message;
       malformed_ = !message.ParseFromString(bytes_);
-      if (!malformed_) parts_ = wire::Get(message);
+      if (!malformed_) parts_ = wire::Get(std::move(message));
     });
     if (malformed_) return Err(InvalidArgument("malformed payload"));
   }
@@ -40,13 +40,29 @@ Status CannotDo(uint32_t missing) {
 
 const std::string& Payload::bytes() const {
   if (!has_bytes_) {
-    std::call_once(encoded_, [this] {
-      cy::llm::Payload message;
-      wire::Put(parts_, &message);
-      message.SerializeToString(&bytes_);
+    std::call_once(joined_, [this] {
+      bytes_.reserve(size());
+      for (const std::string_view piece : pieces()) bytes_ += piece;
     });
   }
   return bytes_;
+}
+
+const std::vector<std::string_view>& Payload::pieces() const {
+  std::call_once(encoded_, [this] {
+    if (has_bytes_) {
+      pieces_ = {bytes_};
+    } else {
+      pieces_ = wire::Pieces(parts_, &encoded_small_);
+    }
+  });
+  return pieces_;
+}
+
+size_t Payload::size() const {
+  size_t size = 0;
+  for (const std::string_view piece : pieces()) size += piece.size();
+  return size;
 }
 
 }  // namespace cyllm

@@ -142,14 +142,18 @@ class Payload {
   // INVALID_ARGUMENT when the bytes are no payload.
   Result<const PayloadParts*> parts() const;
   const std::string& bytes() const;
+  // What bytes() is made of, in order, as views into this payload: for who sends it, nothing large is copied.
+  const std::vector<std::string_view>& pieces() const;
+  size_t size() const;  // of bytes()
 
  private:
   Payload() = default;
-  mutable std::once_flag decoded_, encoded_;
+  mutable std::once_flag decoded_, encoded_, joined_;
   mutable bool has_parts_ = false, has_bytes_ = false;
   mutable bool malformed_ = false;
   mutable PayloadParts parts_;
-  mutable std::string bytes_;
+  mutable std::string bytes_, encoded_small_;
+  mutable std::vector<std::string_view> pieces_;
 };
 
 struct Request {

@@ -266,6 +266,10 @@ void Session::OnBody(uint64_t id, const pb::SubmitBody& body) {
     if (body.data().size() > request.payload_size - request.body.size()) {
       incoming_.erase(it);  // more than announced: answered below
     } else {
+      // No more memory than a multiple of what has come.
+      const size_t now = request.body.size() + body.data().size();
+      if (now > request.body.capacity())
+        request.body.reserve(std::min<uint64_t>(request.payload_size, 32 * now));
       request.body += body.data();
       if (request.body.size() < request.payload_size) return;
       request.serving = true;
@@ -392,7 +396,7 @@ EventStream Session::Infer(Request request, Context context) {
   wire::Put(request.facts, submit->mutable_request()->mutable_facts());
   wire::Put(context, Clock::now(), submit->mutable_request()->mutable_context());
   submit->set_credit(options_.credit);
-  request.payload->bytes();  // encoded here, outside the lock
+  request.payload->pieces();  // encoded here, outside the lock
 
   uint64_t id = 0;
   {

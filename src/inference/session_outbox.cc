@@ -25,7 +25,7 @@ void SessionOutbox::Control(Frame frame) { control_.push_back(std::move(frame));
 void SessionOutbox::Events(Frame frame) { events_.push_back(std::move(frame)); }
 
 void SessionOutbox::Submit(Frame frame, std::shared_ptr<const Payload> payload) {
-  frame.mutable_submit()->set_payload_size(payload->bytes().size());
+  frame.mutable_submit()->set_payload_size(payload->size());
   submits_.push_back({std::move(frame), false, std::move(payload), 0});
 }
 
@@ -36,6 +36,18 @@ bool SessionOutbox::DropSubmit(uint64_t id) {
   const bool unheard = !it->announced;
   submits_.erase(it);
   return unheard;
+}
+
+std::string SessionOutbox::Upload::Read(size_t most) {
+  std::string out;
+  for (; !done() && out.size() < most; ++piece, sent = 0) {
+    const std::string_view next = payload->pieces()[piece].substr(sent, most - out.size());
+    if (out.empty()) out.reserve(std::min(most, payload->size()));
+    out += next;
+    sent += next.size();
+    if (sent < payload->pieces()[piece].size()) break;
+  }
+  return out;
 }
 
 bool SessionOutbox::Take(SessionMessage* out) {
@@ -51,16 +63,14 @@ bool SessionOutbox::Take(SessionMessage* out) {
       bytes += upload.frame.ByteSizeLong();
       out->add_frames()->CopyFrom(upload.frame);
     }
-    const std::string& payload = upload.payload->bytes();
-    const size_t piece = std::min(kPieceBytes, payload.size() - upload.sent);
-    if (piece > 0) {
+    std::string data = upload.Read(kPieceBytes);
+    if (!data.empty()) {
+      bytes += data.size();
       Frame* frame = out->add_frames();
       frame->set_id(id);
-      frame->mutable_body()->set_data(payload.data() + upload.sent, piece);
-      upload.sent += piece;
-      bytes += piece;
+      frame->mutable_body()->set_data(std::move(data));
     }
-    if (upload.sent < payload.size()) submits_.push_back(std::move(upload));  // the next one's turn
+    if (!upload.done()) submits_.push_back(std::move(upload));  // the next one's turn
     submits_.pop_front();
   }
   return out->frames_size() > 0;

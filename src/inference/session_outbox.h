@@ -36,10 +36,13 @@ class SessionOutbox {
 
  private:
   struct Upload {
+    bool done() const { return piece == payload->pieces().size(); }
+    std::string Read(size_t most);  // what comes next of it
+
     cy::llm::Frame frame;
     bool announced = false;
     std::shared_ptr<const Payload> payload;
-    size_t sent = 0;
+    size_t piece = 0, sent = 0;  // where in the payload's pieces it stands
   };
   std::deque<cy::llm::Frame> control_, events_;
   std::deque<Upload> submits_;

@@ -59,6 +59,25 @@ TEST(SessionOutbox, LargePayloadsTakeTurnsAndArriveWhole) {
   EXPECT_LE(third_done_after, 2);  // not behind 500 kB
 }
 
+TEST(SessionOutbox, PayloadsOfManyPiecesArriveWhole) {
+  PayloadParts parts;
+  parts.messages_json = std::string(70'001, 'm');
+  parts.tools_json = "[]";
+  parts.prompt = std::string(SessionOutbox::kPieceBytes, 'p');
+  const auto payload = Payload::Of(parts);
+  SessionOutbox outbox;
+  outbox.Submit(SubmitFrame(1), payload);
+  std::string received;
+  SessionMessage message;
+  while (outbox.Take(&message)) {
+    for (const Frame& frame : message.frames()) {
+      EXPECT_LE(frame.body().data().size(), SessionOutbox::kPieceBytes);
+      received += frame.body().data();
+    }
+  }
+  EXPECT_TRUE(received == payload->bytes());
+}
+
 TEST(SessionOutbox, ADroppedSubmitIsForgotten) {
   SessionOutbox outbox;
   outbox.Submit(SubmitFrame(1), PayloadOf(100'000));

@@ -115,15 +115,11 @@ RequestFacts Get(const pb::RequestFacts& in) {
   return facts;
 }
 
-void Put(const PayloadParts& parts, pb::Payload* out) {
-  out->set_messages_json(parts.messages_json);
-  out->set_tools_json(parts.tools_json);
-  out->set_tool_choice_json(parts.tool_choice_json);
-  out->set_response_format_json(parts.response_format_json);
-  out->set_template_kwargs_json(parts.template_kwargs_json);
-  out->set_prompt(parts.prompt);
+namespace {
+
+// All but the texts that may be large.
+void PutSmall(const PayloadParts& parts, pb::Payload* out) {
   out->mutable_prompt_tokens()->Add(parts.prompt_tokens.begin(), parts.prompt_tokens.end());
-  out->set_suffix(parts.suffix);
   for (const Input& input : parts.inputs) {
     pb::Input* to = out->add_inputs();
     to->set_text(input.text);
@@ -155,18 +151,57 @@ void Put(const PayloadParts& parts, pb::Payload* out) {
   to->set_top_logprobs(from.top_logprobs);
 }
 
-PayloadParts Get(const pb::Payload& in) {
+void PutVarint(uint64_t value, std::string* out) {
+  for (; value >= 0x80; value >>= 7) *out += static_cast<char>(value | 0x80);
+  *out += static_cast<char>(value);
+}
+
+}  // namespace
+
+std::vector<std::string_view> Pieces(const PayloadParts& parts, std::string* small) {
+  const std::pair<int, const std::string&> texts[] = {
+      {pb::Payload::kMessagesJsonFieldNumber, parts.messages_json},
+      {pb::Payload::kToolsJsonFieldNumber, parts.tools_json},
+      {pb::Payload::kToolChoiceJsonFieldNumber, parts.tool_choice_json},
+      {pb::Payload::kResponseFormatJsonFieldNumber, parts.response_format_json},
+      {pb::Payload::kTemplateKwargsJsonFieldNumber, parts.template_kwargs_json},
+      {pb::Payload::kPromptFieldNumber, parts.prompt},
+      {pb::Payload::kSuffixFieldNumber, parts.suffix},
+  };
+  constexpr uint64_t kLengthDelimited = 2;
+  pb::Payload message;
+  PutSmall(parts, &message);
+  message.SerializeToString(small);
+  std::vector<std::pair<size_t, std::string_view>> after;  // where in `small` each text belongs
+  for (const auto& [field, text] : texts) {
+    if (text.empty()) continue;
+    PutVarint(static_cast<uint64_t>(field) << 3 | kLengthDelimited, small);
+    PutVarint(text.size(), small);
+    after.emplace_back(small->size(), text);
+  }
+  std::vector<std::string_view> pieces;
+  size_t done = 0;
+  for (const auto& [end, text] : after) {
+    pieces.push_back(std::string_view(*small).substr(done, end - done));
+    pieces.push_back(text);
+    done = end;
+  }
+  if (after.empty() && !small->empty()) pieces.push_back(*small);
+  return pieces;
+}
+
+PayloadParts Get(pb::Payload in) {
   PayloadParts parts;
-  parts.messages_json = in.messages_json();
-  parts.tools_json = in.tools_json();
-  parts.tool_choice_json = in.tool_choice_json();
-  parts.response_format_json = in.response_format_json();
-  parts.template_kwargs_json = in.template_kwargs_json();
-  parts.prompt = in.prompt();
+  parts.messages_json = std::move(*in.mutable_messages_json());
+  parts.tools_json = std::move(*in.mutable_tools_json());
+  parts.tool_choice_json = std::move(*in.mutable_tool_choice_json());
+  parts.response_format_json = std::move(*in.mutable_response_format_json());
+  parts.template_kwargs_json = std::move(*in.mutable_template_kwargs_json());
+  parts.prompt = std::move(*in.mutable_prompt());
   parts.prompt_tokens = Vector<int32_t, int32_t>(in.prompt_tokens());
-  parts.suffix = in.suffix();
-  for (const pb::Input& from : in.inputs())
-    parts.inputs.push_back({from.text(), Vector<int32_t, int32_t>(from.tokens())});
+  parts.suffix = std::move(*in.mutable_suffix());
+  for (pb::Input& from : *in.mutable_inputs())
+    parts.inputs.push_back({std::move(*from.mutable_text()), Vector<int32_t, int32_t>(from.tokens())});
   parts.dimensions = in.dimensions();
   parts.no_special_tokens = in.no_special_tokens();
   parts.echo = in.echo();

@@ -5,6 +5,8 @@
 #include <ai_service.pb.h>
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "inference/service.h"
 
@@ -14,8 +16,9 @@ namespace cyllm::wire {
 void Put(const RequestFacts& facts, cy::llm::RequestFacts* out);
 RequestFacts Get(const cy::llm::RequestFacts& in);
 
-void Put(const PayloadParts& parts, cy::llm::Payload* out);
-PayloadParts Get(const cy::llm::Payload& in);
+// A serialized cy::llm::Payload as views, in order, into `parts` and `small`.
+std::vector<std::string_view> Pieces(const PayloadParts& parts, std::string* small);
+PayloadParts Get(cy::llm::Payload in);
 
 // The deadline travels as remaining time.
 void Put(const Context& context, TimePoint now, cy::llm::CallContext* out);

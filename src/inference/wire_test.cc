@@ -72,6 +72,29 @@ TEST(Wire, PayloadSurvivesAndIsDecodedOnDemand) {
   EXPECT_EQ(**Payload::FromBytes(Payload::Of({})->bytes())->parts(), PayloadParts{});
 }
 
+TEST(Wire, APayloadsPiecesAreItsBytesAndCopyNoText) {
+  PayloadParts parts;
+  parts.messages_json = std::string(100'000, 'm');
+  parts.suffix = std::string(200, 's');
+  parts.echo = true;
+  const auto payload = Payload::Of(parts);
+  const std::string& messages = (*payload->parts())->messages_json;
+  std::string joined;
+  bool shared = false;
+  for (const std::string_view piece : payload->pieces()) {
+    shared |= piece.data() == messages.data() && piece.size() == messages.size();
+    joined += piece;
+  }
+  EXPECT_TRUE(shared);
+  EXPECT_EQ(joined.size(), payload->size());
+  EXPECT_TRUE(joined == payload->bytes());
+  EXPECT_EQ(**Payload::FromBytes(joined)->parts(), parts);
+  const auto received = Payload::FromBytes(joined);
+  ASSERT_EQ(received->pieces().size(), 1u);
+  EXPECT_TRUE(received->pieces()[0] == joined);
+  EXPECT_TRUE(Payload::FromBytes("")->bytes().empty());
+}
+
 TEST(Wire, GarbageIsNoPayload) {
   const auto parts = Payload::FromBytes("\xFF\xFF\xFF")->parts();
   ASSERT_FALSE(parts.has_value());

@@ -20,6 +20,7 @@ constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kReadAhead = 4096;
 constexpr size_t kIdleBuffer = 2048;        // that an idle connection holds
 constexpr size_t kBodyStep = 64u << 10;     // of memory for a body, at first
+constexpr size_t kBodyGrowth = 32;          // times what has come: room that is not touched is no memory
 constexpr size_t kLingerBytes = 64u << 20;  // read and thrown away after a refusal, at most
 constexpr std::chrono::seconds kLinger{2};
 constexpr std::string_view kNoRoom = "Too many connections from this address.";
@@ -268,6 +269,7 @@ Task<Connection::Read> Connection::ReadFixed(uint64_t length) {
   while (body.size() < length) {
     const size_t before = body.size();
     const size_t step = std::min<uint64_t>(length - before, std::max(kBodyStep, before));
+    if (before + step > body.capacity()) body.reserve(std::min<uint64_t>(length, kBodyGrowth * before));
     body.resize_and_overwrite(before + step, [](char*, size_t n) { return n; });
     const auto [ec, n] = co_await stream_.Read(asio::buffer(body.data() + before, step));
     body.resize(before + n);

@@ -38,18 +38,34 @@ Status JoinParts(json::value& content, const std::string& param) {
   return Status::Ok();
 }
 
+// Templates and model servers that read arguments refuse a whole conversation for a call that was cut off or
+// never was JSON. The model sees what it wrote, in an object.
+void MendArguments(json::string& arguments) {
+  json::error_code error;
+  json::parse_options options;
+  options.max_depth = 512;  // what is deeper is the engine's to refuse
+  const json::value value = json::parse(arguments, error, {}, options);
+  if (error == json::error::too_deep || (!error && value.is_object())) return;
+  if (arguments.find_first_not_of(" \t\r\n") == json::string::npos) {
+    arguments = "{}";
+  } else {
+    arguments = json::serialize(json::object{{"INVALID_JSON", arguments}});
+  }
+}
+
 // Of an assistant's message in the history.
-Status CheckCalls(const json::array& calls, const std::string& param) {
+Status NormalizeCalls(json::array& calls, const std::string& param) {
   for (size_t i = 0; i < calls.size(); ++i) {
     const std::string at = fmt::format("{}[{}]", param, i);
-    const json::object* call = calls[i].if_object();
+    json::object* call = calls[i].if_object();
     if (!call) return Wrong(at, "must be an object");
-    const json::value* function = call->if_contains("function");
+    json::value* function = call->if_contains("function");
     if (!function || !function->is_object()) return Wrong(at + ".function", "must be an object");
     for (const char* key : {"name", "arguments"}) {
       const json::value* text = function->get_object().if_contains(key);
       if (!text || !text->is_string()) return Wrong(at + ".function." + key, "must be a string");
     }
+    MendArguments(function->get_object()["arguments"].get_string());
   }
   return Status::Ok();
 }
@@ -81,9 +97,10 @@ Status NormalizeMessage(json::value& value, const std::string& param) {
     const json::value* field = message->if_contains(key);
     if (field && !field->is_string()) return Wrong(param + "." + key, "must be a string");
   }
-  if (const json::value* calls = message->if_contains("tool_calls")) {
+  if (json::value* calls = message->if_contains("tool_calls")) {
     if (!calls->is_array()) return Wrong(param + ".tool_calls", "must be an array");
-    if (Status status = CheckCalls(calls->get_array(), param + ".tool_calls"); !status.ok()) return status;
+    if (Status status = NormalizeCalls(calls->get_array(), param + ".tool_calls"); !status.ok())
+      return status;
     if (calls->get_array().empty()) message->erase("tool_calls");
   }
   json::value* content = message->if_contains("content");
@@ -110,6 +127,27 @@ bool IsName(std::string_view name) {
   return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](unsigned char c) {
     return std::isalnum(c) || c == '_' || c == '-';
   });
+}
+
+// As json::serialize, straight into a text that has room for it from the start.
+std::string Serialize(const json::array& messages) {
+  size_t room = 1024;
+  for (const json::value& message : messages) {
+    const size_t content = TextOf(message.get_object(), "content").size();
+    room += content + content / 8 + 256;
+  }
+  std::string out;
+  out.reserve(room);
+  json::serializer serializer;
+  serializer.reset(&messages);
+  while (!serializer.done()) {
+    const size_t before = out.size();
+    const size_t space = std::max<size_t>(out.capacity() - before, 4096);
+    out.resize_and_overwrite(before + space, [&](char* data, size_t) {
+      return before + serializer.read(data + before, space).size();
+    });
+  }
+  return out;
 }
 
 std::string_view FunctionName(const json::value& tool) {
@@ -251,7 +289,7 @@ Status PutResponseFormat(const json::object& format, RequestFacts& facts, Payloa
 }
 
 void PutMessages(const json::array& messages, RequestFacts& facts, PayloadParts& parts) {
-  parts.messages_json = json::serialize(messages);
+  parts.messages_json = Serialize(messages);
   facts.prompt_tokens_estimate = EstimateTokens(parts.messages_json.size());
 }
 

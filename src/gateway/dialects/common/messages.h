@@ -9,8 +9,9 @@
 namespace cyllm::dialect {
 
 // Makes `messages` regular in place: roles system, user, assistant and tool (developer is system, function
-// is tool), content a string (text parts joined, null of an assistant empty), no null fields; system messages
-// at the front are joined to one. INVALID_ARGUMENT naming the message.
+// is tool), content a string (text parts joined, null of an assistant empty), no null fields; arguments of
+// calls the text of a JSON object; system messages at the front are joined to one. INVALID_ARGUMENT naming
+// the message.
 Status NormalizeMessages(boost::json::array& messages);
 
 Status CheckTools(const boost::json::array& tools);

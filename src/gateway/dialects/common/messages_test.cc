@@ -35,6 +35,38 @@ TEST(MessagesTest, TwoAnswersCannotBothBeContinued) {
   EXPECT_EQ(Normalized(R"([{"role":"user","content":"a"},{"role":"assistant","content":"b"}])").front(), '[');
 }
 
+TEST(MessagesTest, ArgumentsThatAreNoObjectBecomeOne) {
+  const auto mended = [](std::string_view arguments) -> std::string {
+    json::array messages = {{{"role", "assistant"},
+                             {"content", ""},
+                             {"tool_calls", {{{"function", {{"name", "f"}, {"arguments", arguments}}}}}}}};
+    if (const Status status = NormalizeMessages(messages); !status.ok()) return status.message;
+    return messages[0].at("tool_calls").at(0).at("function").at("arguments").as_string().c_str();
+  };
+  for (const char* whole : {"{}", " {\"a\" :1.50}", R"({"a":{"b":["]"]}})"}) EXPECT_EQ(mended(whole), whole);
+  EXPECT_EQ(mended(""), "{}");
+  EXPECT_EQ(mended(" \n"), "{}");
+  EXPECT_EQ(mended(R"({"path": "a.tx)"), R"({"INVALID_JSON":"{\"path\": \"a.tx"})");
+  for (const char* other : {"{", "ls -l", "7", "null", "[1]", "\"{}\"", "{} {}"})
+    EXPECT_EQ(json::parse(mended(other)).at("INVALID_JSON"), other);
+  EXPECT_EQ(mended(mended("{")), mended("{"));
+  const std::string deep = std::string(600, '[') + std::string(600, ']');
+  EXPECT_EQ(mended(deep), deep);
+}
+
+TEST(MessagesTest, LongMessagesAreWrittenWhole) {
+  for (const char c : {'a', '"', '\x01'}) {
+    for (const size_t size : {0u, 5'000u, 300'000u}) {
+      const json::array messages = {{{"role", "user"}, {"content", std::string(size, c)}},
+                                    {{"role", "user"}, {"content", "b"}, {"more", std::string(size, c)}}};
+      RequestFacts facts;
+      PayloadParts parts;
+      PutMessages(messages, facts, parts);
+      EXPECT_TRUE(parts.messages_json == json::serialize(messages)) << size;
+    }
+  }
+}
+
 TEST(ToolsTest, AllowedToolsLeaveOutTheOthers) {
   const json::value tools = json::parse(
       R"([{"type":"function","function":{"name":"a"}},{"type":"function","function":{"name":"b"}}])");
