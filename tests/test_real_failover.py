@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -64,6 +65,10 @@ class HungThread:
         os.waitpid(self.tid, 0x40000000)  # __WALL
         assert self.libc.ptrace(17, self.tid, None, None) == 0, os.strerror(ctypes.get_errno())  # PTRACE_DETACH
 
+    def reap(self):  # when its process has ended
+        while os.WIFSTOPPED(os.waitpid(self.tid, 0x40000000)[1]):
+            pass
+
 
 @pytest.mark.long
 def test_an_engine_that_hangs_in_a_living_worker(fleet):
@@ -93,6 +98,21 @@ def test_an_engine_that_hangs_in_a_living_worker(fleet):
     assert health.status_code == 503
     wait_until(lambda: http.get(worker.address("worker-http") + "/ready").status_code == 200, what="it to be well again")
     assert worker.alive()
+
+
+@pytest.mark.long
+def test_an_engine_that_hangs_does_not_keep_its_process(start, model):
+    """20 s past the drain it ends without what does not let go."""
+    server = start("serve", "--listen", "127.0.0.1:0", "--model", model, "--threads", "2", env={"CY_LLM_DRAIN_TIMEOUT": "0"})
+    ask = dict(model="default", messages=user(PROMPT), max_tokens=1500, stream=True, extra_body={"ignore_eos": True})
+    with client(server.address("gateway")).chat.completions.create(**ask) as stream:
+        for _ in range(3):
+            next(stream)
+        thread = HungThread(server.pid)
+        server.signal(signal.SIGTERM)
+        server.wait_log("the process ends without it")
+    thread.reap()
+    assert server.wait_exit() == 1
 
 
 def busy(workers):

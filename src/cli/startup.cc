@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -37,6 +38,23 @@ int AwaitSignal(const sigset_t& set) {
   while (sigwait(&set, &number) != 0) {
   }
   return number;
+}
+
+// From the end of a drain until everything has let go: longer than servers that were started are given
+// (SupervisorOptions::stop_grace).
+constexpr std::chrono::seconds kLetGo{20};
+
+[[noreturn]] void EndAnyhow(TimePoint at) {
+  const sigset_t set = StopSignals();
+  while (true) {
+    const auto left = std::chrono::ceil<std::chrono::seconds>(at - Clock::now()).count();
+    const timespec wait{std::max<time_t>(left, 0), 0};
+    if (const int number = sigtimedwait(&set, nullptr, &wait); number > 0) std::_Exit(128 + number);
+    if (errno == EAGAIN) break;
+  }
+  Log()->error("something does not end, an engine that hangs perhaps: the process ends without it");
+  Log()->flush();
+  std::_Exit(kExitFailed);
 }
 
 }  // namespace
@@ -107,9 +125,10 @@ TimePoint ServerProcess::WaitForStop(const ProcessSettings& process, const std::
   }
   Log()->info("{}: finishing what runs, for at most {} s", number == SIGTERM ? "SIGTERM" : "SIGINT",
               process.drain_timeout);
-  std::thread([] { std::_Exit(128 + AwaitSignal(StopSignals())); }).detach();
-  return Clock::now() +
-         std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(process.drain_timeout));
+  const TimePoint until = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                             std::chrono::duration<double>(process.drain_timeout));
+  std::thread(EndAnyhow, until + kLetGo).detach();
+  return until;
 }
 
 GrpcTls MakeTls(const ProcessSettings& process) {

@@ -43,7 +43,8 @@ class ServerProcess {
   bool AwaitStart(const std::function<std::optional<bool>()>& started);
 
   // Blocks until SIGTERM or SIGINT; returns when what runs must be done. A second signal ends the process at
-  // once. Meanwhile each SIGHUP calls `reload`.
+  // once; so do 20 s past that time, for an engine that hangs cannot be waited for. Meanwhile each SIGHUP
+  // calls `reload`.
   TimePoint WaitForStop(const ProcessSettings& process, const std::function<void()>& reload = {});
 };
 

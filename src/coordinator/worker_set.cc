@@ -78,6 +78,7 @@ void WorkerSet::Add(const std::string& name, std::shared_ptr<InferenceService> w
     member.backend = std::move(backend);
     member.local = local;
     member.away = false;
+    FindStandbys();
   }
   CountReady();
 }
@@ -116,6 +117,7 @@ void WorkerSet::Tick(TimePoint now) {
   std::vector<std::shared_ptr<RemoteService>> connections;
   {
     MutexLock lock(mutex_);
+    FindStandbys();
     for (auto& [id, member] : members_) {
       if (member.drain_until == kNever || !member.backend) continue;
       const bool idle = member.backend->inflight == 0;
@@ -143,6 +145,29 @@ void WorkerSet::Tick(TimePoint now) {
   if (!done.empty()) CountReady();
 }
 
+void WorkerSet::FindStandbys() {
+  std::map<std::string, std::string> dialled;  // ids by the name of the process, while connected
+  for (const Fleet::Row& row : fleet_->table()->rows) {
+    const auto member = members_.find(IdOf(*row.backend));
+    if (!row.snapshot->name.empty() && member != members_.end() && member->second.remote)
+      dialled.emplace(row.snapshot->name, member->first);
+  }
+  for (auto& [id, member] : members_) {
+    if (!member.backend || member.remote || member.local) continue;
+    const auto primary = dialled.find(member.backend->name);
+    const bool stands_by = primary != dialled.end();
+    if (stands_by && !member.backend->standby)
+      Log()->info("{} is dialled too: its registration stands by", member.backend->name);
+    member.primary = stands_by ? primary->second : "";
+    member.backend->standby = stands_by;
+  }
+}
+
+WorkerSet::Member* WorkerSet::LocateProcess(const std::string& id) {
+  Member* member = Locate(id);
+  return member && !member->primary.empty() ? Locate(member->primary) : member;
+}
+
 WorkerSet::Member* WorkerSet::Locate(const std::string& id) {
   auto it = members_.find(id);
   if (it == members_.end()) it = members_.find(fmt::format("{:016x}", Fleet::IdOfName(id)));
@@ -162,7 +187,7 @@ Result<WorkerStatus> WorkerSet::BeginDrain(const std::string& id, Millis deadlin
       Err(MakeStatus(Code::kNotFound, "there is no worker " + id, "worker_not_found"));
   {
     MutexLock lock(mutex_);
-    Member* member = Locate(id);
+    Member* member = remove ? Locate(id) : LocateProcess(id);
     if (!member) return status;
     member->backend->draining = true;
     member->drain_until = Clock::now() + deadline;
@@ -187,7 +212,7 @@ Result<WorkerStatus> WorkerSet::Undrain(const std::string& id) {
       Err(MakeStatus(Code::kNotFound, "there is no worker " + id, "worker_not_found"));
   {
     MutexLock lock(mutex_);
-    Member* member = Locate(id);
+    Member* member = LocateProcess(id);
     if (!member) return status;
     member->backend->draining = false;
     member->drain_until = kNever;
@@ -218,7 +243,7 @@ WorkerStatus WorkerSet::StatusOf(const Member& member) const {
   status.name = backend.name;
   status.process = snapshot.name;
   status.kind = member.remote ? "dialled" : member.local ? "local" : "registered";
-  status.healthy = snapshot.ready && !backend.draining;
+  status.healthy = snapshot.ready && !backend.draining && !backend.standby;
   status.suspect = backend.suspect;
   status.inflight = backend.inflight;
   status.load = snapshot.load.running + snapshot.load.waiting;
@@ -231,6 +256,7 @@ WorkerStatus WorkerSet::StatusOf(const Member& member) const {
         std::max(Millis(0), std::chrono::duration_cast<Millis>(member.drain_until - Clock::now()));
   status.job = member.removing                                    ? "removing"
                : member.away                                      ? "away"
+               : backend.standby                                  ? "standby"
                : backend.draining && backend.inflight == 0        ? "drained"
                : backend.draining                                 ? "draining"
                : snapshot.ready                                   ? "ready"

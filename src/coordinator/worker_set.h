@@ -3,6 +3,9 @@
 //
 // A drain: no new requests; what runs may end until the deadline; what is left then is moved (Resume, at the
 // edge, submits it elsewhere). A worker that is to be removed goes when nothing runs there any more.
+//
+// A worker that is dialled and registers itself too is one process (names are unique): its registration
+// stands by while the dialled connection is up, and a drain of either is a drain of the process.
 #pragma once
 
 #include <map>
@@ -24,7 +27,8 @@ struct WorkerStatus {
   std::string name;      // address, or what it calls itself
   std::string process;   // what it calls itself
   std::string kind;      // "dialled", "registered", "local"
-  std::string job;       // "connecting", "ready", "not_ready", "draining", "drained", "away", "removing"
+  std::string job;       // "connecting", "ready", "not_ready", "draining", "drained", "away", "removing",
+                         // "standby"
   bool healthy = false;  // would be asked now
   bool suspect = false;  // its circuit breaker is not closed
   uint32_t inflight = 0;
@@ -65,12 +69,15 @@ class WorkerSet {
     bool removing = false;
     bool away = false;  // not in the fleet
     TimePoint drain_until = kNever;
-    bool moved = false;  // the deadline has come
+    bool moved = false;   // the deadline has come
+    std::string primary;  // id of the dialled one that is the same process; else empty
   };
   Task<> Watch();
   void Tick(TimePoint now);
   void CountReady();
+  void FindStandbys() CY_REQUIRES(mutex_);
   Member* Locate(const std::string& id) CY_REQUIRES(mutex_);
+  Member* LocateProcess(const std::string& id) CY_REQUIRES(mutex_);  // its primary, where it stands by
   Result<WorkerStatus> BeginDrain(const std::string& id, Millis deadline, bool remove);
   WorkerStatus StatusOf(const Member& member) const;
   std::shared_ptr<Fleet::Backend> BackendOf(const InferenceService* worker) const;

@@ -5,6 +5,7 @@
 #include "coordinator/admin.h"
 #include "coordinator/coordinator.h"
 #include "inference/fake_service.h"
+#include "inference/grpc_server.h"
 
 namespace cyllm {
 namespace {
@@ -105,6 +106,34 @@ TEST_F(WorkerSetTest, WhoWasDrainedIsDrainedWhenItIsBack) {
   workers.Forget(fake.get());
   ASSERT_TRUE(workers.Remove("one", Millis(0)));
   EXPECT_TRUE(Until([&] { return workers.List().empty(); }));
+}
+
+TEST_F(WorkerSetTest, WhoIsDialledAndRegistersItselfIsAskedOnce) {
+  GrpcServerOptions listening;
+  listening.listen = {"127.0.0.1:0"};
+  listening.name = "process-1";
+  GrpcServer server(listening, pool, fake, coordinator.get());
+  ASSERT_TRUE(server.Start().ok());
+  const std::string address = "127.0.0.1:" + std::to_string(server.ports().at(0));
+  WorkerSet& workers = coordinator->workers();
+  ASSERT_TRUE(workers.Dial(address));
+  ASSERT_TRUE(Until([&] { return workers.Find(address)->healthy; }));
+  auto again = std::make_shared<FakeService>();
+  again->SetSnapshot(fake->Describe());
+  workers.Add("process-1", again, /*local=*/false);
+  EXPECT_EQ(workers.Find("process-1")->job, "standby");
+  EXPECT_FALSE(workers.Find("process-1")->healthy);
+  EXPECT_EQ(coordinator->Health().metrics.at("workers_healthy"), "1");
+
+  ASSERT_TRUE(workers.Drain("process-1", Millis(0)));
+  EXPECT_EQ(workers.Find(address)->job, "drained");
+  EXPECT_FALSE(coordinator->Describe().ready) << "both ways to it are shut";
+  ASSERT_TRUE(workers.Undrain("process-1"));
+  EXPECT_EQ(workers.Find(address)->job, "ready");
+
+  ASSERT_TRUE(workers.Remove(address, Millis(0)));
+  EXPECT_TRUE(Until([&] { return workers.Find("process-1")->job == "ready"; }));
+  EXPECT_TRUE(coordinator->Describe().ready);
 }
 
 TEST_F(WorkerSetTest, TheAdminApiThroughControl) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "base/log.h"
 #include "inference/fleet_stream.h"
@@ -28,6 +29,7 @@ std::shared_ptr<const Fleet::Table> Fleet::table() const {
 
 std::shared_ptr<const Fleet::Table> Fleet::Index(std::vector<Row> rows) {
   auto table = std::make_shared<Table>();
+  std::map<std::string, std::set<std::string>> meanings;
   for (uint32_t i = 0; i < rows.size(); ++i) {
     if (rows[i].backend->live) {
       table->live.push_back(i);
@@ -37,8 +39,17 @@ std::shared_ptr<const Fleet::Table> Fleet::Index(std::vector<Row> rows) {
       for (const ModelInfo& model : rows[i].snapshot->models) table->by_model[model.id].push_back(i);
     }
   }
+  for (const Row& row : rows)
+    for (const ModelInfo& model : row.snapshot->models) meanings[model.id].insert(model.alias_of);
+  for (const auto& [name, ids] : meanings)
+    if (ids.size() == 1 && !ids.begin()->empty()) table->aliases[name] = *ids.begin();
   table->rows = std::move(rows);
   return table;
+}
+
+const std::string& Fleet::Table::MeantBy(const std::string& model) const {
+  const auto alias = aliases.find(model);
+  return alias == aliases.end() ? model : alias->second;
 }
 
 void Fleet::Change(const std::function<void(std::vector<Row>&)>& f) {
@@ -96,7 +107,7 @@ size_t Fleet::CountReady() const {
   size_t count = 0;
   for (const Row& row : table()->rows) {
     const bool ready = row.backend->live ? row.backend->service->Describe().ready : row.snapshot->ready;
-    count += ready && !row.backend->draining;
+    count += ready && !row.backend->draining && !row.backend->standby;
   }
   return count;
 }
@@ -157,6 +168,7 @@ Snapshot Fleet::Describe() const {
   for (const Row& row : table()->rows) {
     const Backend& backend = *row.backend;
     std::shared_ptr<const Snapshot> snapshot = row.snapshot;
+    if (backend.standby) continue;
     if (backend.live) snapshot = std::make_shared<const Snapshot>(backend.service->Describe());
     if (!snapshot->ready || backend.draining) {
       for (const std::string& reason : snapshot->not_ready_reasons) ++reasons[reason];

@@ -79,6 +79,7 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
     const uint64_t id;
     std::atomic<uint32_t> reported{0}, capacity{0}, inflight{0}, prefill{0};
     std::atomic<bool> draining{false};
+    std::atomic<bool> standby{false};    // the same process is asked through another backend
     std::atomic<int64_t> full_until{0};  // it said `overloaded`: Clock ticks
     std::atomic<int64_t> back_by{0};     // it was lost and may be back until then: Clock ticks
     std::atomic<uint64_t> served{0}, failed{0};
@@ -96,6 +97,10 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
     std::vector<Row> rows;
     std::unordered_map<std::string, std::vector<uint32_t>> by_model;  // that have it, failed or not
     std::vector<uint32_t> live, silent;  // described anew; old peers that do not list their models
+    // `default` and its like, where all that know the name mean the same model by it.
+    std::unordered_map<std::string, std::string> aliases;
+
+    const std::string& MeantBy(const std::string& model) const;
   };
 
   static std::shared_ptr<Fleet> Make(FleetOptions options);

@@ -57,7 +57,7 @@ Task<NextResult> FleetStream::Next(TimePoint wake_at) {
       }
       if (Clock::now() >= context_.deadline) {
         End(Unavailable("no worker became free in time", "overloaded",
-                        std::max(Millis(1'000), fleet_->queue_.Estimate(request_.facts.model, 0))));
+                        std::max(Millis(1'000), fleet_->queue_.Estimate(model_, 0))));
         continue;
       }
       const TimePoint look_at = std::min(Clock::now() + kLookAgain, context_.deadline);
@@ -101,7 +101,7 @@ void FleetStream::Start() {
   const std::shared_ptr<const Fleet::Table> table = fleet_->table();
   const TimePoint now = Clock::now();
   const bool must_wait =
-      !ticket_ && request_.facts.resume.epoch == 0 && !picked_ && !fleet_->queue_.empty(request_.facts.model);
+      !ticket_ && request_.facts.resume.epoch == 0 && !picked_ && !fleet_->queue_.empty(model_);
   if (must_wait) return Park();
   Candidates found = FindCandidates(*table, request_.facts, tries_, now);
   if (found.views.empty()) {
@@ -185,7 +185,7 @@ void FleetStream::LeaveBackend(Verdict verdict) {
     backend_->suspect = backend_->breaker.state(now) != Breaker::State::kClosed;
   }
   fleet_->queue_.Charge(request_.facts.tenant, std::exchange(charge_, 0));
-  fleet_->queue_.Departed(request_.facts.model, now, accepted_);
+  fleet_->queue_.Departed(model_, now, accepted_);
   backend_.reset();
 }
 
@@ -238,7 +238,7 @@ void FleetStream::Ended(Status why) {
 
 void FleetStream::Park() {
   if (ticket_) return fleet_->queue_.NobodyTakes(ticket_, tries_.Hash());
-  auto ticket = fleet_->queue_.Enter(request_.facts, context_.home, Clock::now(), context_.deadline);
+  auto ticket = fleet_->queue_.Enter(model_, request_.facts, context_.home, Clock::now(), context_.deadline);
   if (!ticket) return End(ticket.error());
   ticket_ = std::move(*ticket);
 }

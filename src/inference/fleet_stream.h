@@ -8,7 +8,10 @@ namespace cyllm {
 class FleetStream final : public EventSource {
  public:
   FleetStream(std::shared_ptr<Fleet> fleet, Request request, Context context)
-      : fleet_(std::move(fleet)), request_(std::move(request)), context_(std::move(context)) {}
+      : fleet_(std::move(fleet)),
+        request_(std::move(request)),
+        context_(std::move(context)),
+        model_(fleet_->table()->MeantBy(request_.facts.model)) {}
   ~FleetStream() override;
 
   Task<NextResult> Next(TimePoint wake_at) override;
@@ -30,6 +33,7 @@ class FleetStream final : public EventSource {
   const std::shared_ptr<Fleet> fleet_;
   const Request request_;
   const Context context_;
+  const std::string model_;  // whose queue it waits in
   EventStream inner_;
   std::shared_ptr<Fleet::Backend> backend_;  // with inner_
   std::shared_ptr<StreamGroup::Member> member_;

@@ -500,6 +500,39 @@ TEST_F(FleetTest, WhoWaitsForOneWorkerDoesNotHoldUpThoseThatAnotherTakes) {
   EXPECT_EQ(late.Text(), "tuned");
 }
 
+TEST_F(FleetTest, TwoNamesOfAModelAreOneLine) {
+  const Status full = Unavailable("full", "overloaded", Millis(60'000));
+  auto busy = std::make_shared<FakeService>(std::vector<Script>{
+      {TextAnswer({"first"}), Status::Ok(), true}, {{}, full}, {TextAnswer({"x"}), Status::Ok()}});
+  Snapshot snapshot = Serving("m");
+  snapshot.models.push_back({.id = "default", .engine = "echo", .alias_of = "m"});
+  busy->SetSnapshot(snapshot);
+  fleet->Add("1", busy);
+  EXPECT_EQ(fleet->table()->MeantBy("default"), "m");
+  EXPECT_EQ(fleet->table()->MeantBy("m"), "m");
+  auto first = Ask("m"), second = Ask("default"), third = Ask("m");
+  pool.RunBlocking([](EventSource& a, EventSource& b, EventSource& c) -> Task<> {
+    co_await a.Next(kNever);
+    co_await b.Next(kNever);
+    co_await c.Next(kNever);
+  }(*first, *second, *third));
+  EXPECT_EQ(fleet->queue().waiting("m"), 2u);
+  EXPECT_EQ(busy->seen().size(), 2u) << "the third lines up behind the second";
+  Drop(std::move(first));
+  Collected got;
+  pool.RunBlocking(Collect(*second, got));
+  EXPECT_EQ(got.Text(), "x");
+  EXPECT_EQ(busy->seen().back().request.facts.model, "default");
+  Drop(std::move(third));
+
+  Snapshot another = Serving("n");
+  another.models.push_back({.id = "default", .engine = "echo", .alias_of = "n"});
+  auto differs = Backend({TextAnswer({"n"}), Status::Ok()});
+  differs->SetSnapshot(another);
+  fleet->Add("2", differs);
+  EXPECT_EQ(fleet->table()->MeantBy("default"), "default") << "they do not agree";
+}
+
 TEST_F(FleetTest, InFrontOfFleetsThatQueueOverloadedIsFinal) {
   fleet = Fleet::Make({.max_attempts = 2, .waits_when_overloaded = false, .return_patience = Millis(0)});
   const Status full = Unavailable("full", "overloaded", Millis(7'000));

@@ -14,18 +14,19 @@ constexpr Millis kRetryUnknown{1'000};  // when nothing is known about the pace
 
 // What FindCandidates tells workers by.
 uint64_t Wants(const RequestFacts& facts) {
-  const std::string text = facts.adapter + '\0' + facts.resume.digest + '\0' + std::to_string(facts.needs) +
-                           (facts.resume.choices.empty() ? "" : "r");
+  const std::string text = facts.model + '\0' + facts.adapter + '\0' + facts.resume.digest + '\0' +
+                           std::to_string(facts.needs) + (facts.resume.choices.empty() ? "" : "r");
   return Hash64(text);
 }
 
 }  // namespace
 
-Result<std::shared_ptr<WaitQueue::Ticket>> WaitQueue::Enter(const RequestFacts& facts, Executor home,
+Result<std::shared_ptr<WaitQueue::Ticket>> WaitQueue::Enter(const std::string& model,
+                                                            const RequestFacts& facts, Executor home,
                                                             TimePoint now, TimePoint deadline) {
   const uint64_t turn = options_.order ? options_.order->Turn(facts) : 0;
   MutexLock lock(mutex_);
-  Line& line = lines_[facts.model];
+  Line& line = lines_[model];
   const Rank rank{facts.resume.epoch == 0, facts.priority, turn, next_++};
   const auto before =
       static_cast<size_t>(std::distance(line.tickets.begin(), line.tickets.lower_bound(rank)));
@@ -37,7 +38,7 @@ Result<std::shared_ptr<WaitQueue::Ticket>> WaitQueue::Enter(const RequestFacts& 
     return Err(
         Unavailable("the wait for a worker would outlast the request's deadline", "overloaded", again));
   auto ticket = std::make_shared<Ticket>(std::move(home), now);
-  ticket->model = facts.model;
+  ticket->model = model;
   ticket->rank = rank;
   ticket->wants = Wants(facts);
   line.tickets.emplace(rank, ticket);

@@ -53,10 +53,11 @@ class WaitQueue {
 
   explicit WaitQueue(WaitQueueOptions options) : options_(options) {}
 
-  // RESOURCE_EXHAUSTED would be the client's limit; a full queue, or a deadline that the estimate says cannot
-  // be met, is UNAVAILABLE (overloaded) with the estimate as retry_after.
-  Result<std::shared_ptr<Ticket>> Enter(const RequestFacts& facts, Executor home, TimePoint now,
-                                        TimePoint deadline);
+  // `model`: what all names that the request may have given it stand for. RESOURCE_EXHAUSTED would be the
+  // client's limit; a full queue, or a deadline that the estimate says cannot be met, is UNAVAILABLE
+  // (overloaded) with the estimate as retry_after.
+  Result<std::shared_ptr<Ticket>> Enter(const std::string& model, const RequestFacts& facts, Executor home,
+                                        TimePoint now, TimePoint deadline);
   void Leave(const std::shared_ptr<Ticket>& ticket);
 
   // Nobody waits before it but who is trying already, or wants what nobody can give now. True marks it as

@@ -15,7 +15,7 @@ struct WaitQueueTest : testing::Test {
     facts.model = "m";
     facts.priority = priority;
     facts.resume.epoch = resumes;
-    const auto ticket = queue.Enter(facts, pool.At(0), now, kNever);
+    const auto ticket = queue.Enter(facts.model, facts, pool.At(0), now, kNever);
     return ticket ? *ticket : nullptr;
   }
   IoPool pool{1};
@@ -89,7 +89,7 @@ TEST_F(WaitQueueTest, AnOrderDecidesAmongThoseOfOnePriority) {
     facts.model = "m";
     facts.tenant = tenant;
     facts.priority = priority;
-    return *fair.Enter(facts, pool.At(0), now, kNever);
+    return *fair.Enter(facts.model, facts, pool.At(0), now, kNever);
   };
   const auto late = enter("modest", 1), greedy = enter("greedy", 0), modest = enter("modest", 0);
   EXPECT_FALSE(fair.TakeTurn(late));
@@ -102,13 +102,13 @@ TEST_F(WaitQueueTest, IsBounded) {
   for (int i = 0; i < 4; ++i) tickets.push_back(Enter());
   RequestFacts facts;
   facts.model = "m";
-  const auto refused = queue.Enter(facts, pool.At(0), now, kNever);
+  const auto refused = queue.Enter(facts.model, facts, pool.At(0), now, kNever);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Code::kUnavailable);
   EXPECT_EQ(refused.error().reason, "overloaded");
   EXPECT_GE(refused.error().retry_after, Millis(1'000));
   facts.model = "other";
-  EXPECT_TRUE(queue.Enter(facts, pool.At(0), now, kNever));
+  EXPECT_TRUE(queue.Enter(facts.model, facts, pool.At(0), now, kNever));
 }
 
 TEST_F(WaitQueueTest, ADeadlineThatCannotBeMetIsRefusedAtOnce) {
@@ -117,11 +117,11 @@ TEST_F(WaitQueueTest, ADeadlineThatCannotBeMetIsRefusedAtOnce) {
   EXPECT_NEAR(static_cast<double>(queue.Estimate("m", 1).count()), 4'000, 50);
   RequestFacts facts;
   facts.model = "m";
-  const auto refused = queue.Enter(facts, pool.At(0), now, now + Millis(3'000));
+  const auto refused = queue.Enter(facts.model, facts, pool.At(0), now, now + Millis(3'000));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().reason, "overloaded");
   EXPECT_NEAR(static_cast<double>(refused.error().retry_after.count()), 4'000, 50);
-  EXPECT_TRUE(queue.Enter(facts, pool.At(0), now, now + Millis(5'000)));
+  EXPECT_TRUE(queue.Enter(facts.model, facts, pool.At(0), now, now + Millis(5'000)));
 }
 
 TEST_F(WaitQueueTest, ThePaceIsThatOfAnswersWhileSomebodyWaits) {

@@ -63,9 +63,10 @@ void Micro() {
   IoPool pool(1);
   WaitQueue queue({.max_waiting = 100'000});
   std::vector<std::shared_ptr<WaitQueue::Ticket>> tickets;
-  for (int i = 0; i < 1'000; ++i) tickets.push_back(*queue.Enter(facts, pool.At(0), Clock::now(), kNever));
+  for (int i = 0; i < 1'000; ++i)
+    tickets.push_back(*queue.Enter(facts.model, facts, pool.At(0), Clock::now(), kNever));
   Measure("queue: enter and leave behind 1000", 20'000, [&](uint64_t i) {
-    queue.Leave(*queue.Enter(facts, pool.At(0), Clock::now(), kNever));
+    queue.Leave(*queue.Enter(facts.model, facts, pool.At(0), Clock::now(), kNever));
     return i;
   });
 }
