@@ -43,9 +43,20 @@ def test_python(script, url, tmp_path):
     run([CLIENTS / venv / "bin/python", script], url, tmp_path)
 
 
-def claude_code(url: str, home: Path, expect: int = 0) -> subprocess.CompletedProcess:
+SECRET = "violet anchor seventeen"
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """A file that a tool of the client's own has to read: echo is told in words to call that tool, and repeats its result."""
+    path = tmp_path / "secret.txt"
+    path.write_text(SECRET)
+    return path
+
+
+def claude_code(url: str, home: Path, expect: int = 0, ask: str = "apple pear") -> subprocess.CompletedProcess:
     (program,) = NODE.glob("node_modules/@anthropic-ai/claude-code-linux-*/claude")
-    return run([program, "-p", "apple pear"], url, home, expect, ANTHROPIC_BASE_URL=url, ANTHROPIC_AUTH_TOKEN="none",
+    return run([program, "-p", ask], url, home, expect, ANTHROPIC_BASE_URL=url, ANTHROPIC_AUTH_TOKEN="none",
                ANTHROPIC_MODEL="default", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1")  # fmt: skip
 
 
@@ -53,6 +64,11 @@ def test_claude_code(tmp_path):
     """It always asks for thousands of tokens, and takes an answer that is cut for an error."""
     with echo_process(reply_tokens=3000) as url:
         assert "apple pear" in claude_code(url, tmp_path).stdout
+
+
+def test_claude_codes_tools(secret, tmp_path):
+    with echo_process(reply_tokens=3000) as url:
+        assert SECRET in claude_code(url, tmp_path, ask=f'Read {{"file_path": "{secret}"}}').stdout
 
 
 @pytest.mark.real
@@ -71,15 +87,21 @@ env_key = "CY_KEY"
 """
 
 
-def codex(url: str, home: Path, expect: int = 0) -> subprocess.CompletedProcess:
+def codex(url: str, home: Path, expect: int = 0, ask: str = "apple pear", sandbox=("--sandbox", "read-only")):
     (home / ".codex").mkdir()
     (home / ".codex/config.toml").write_text(CODEX.format(url=url))
-    return run([NODE / "node_modules/.bin/codex", "exec", "--skip-git-repo-check", "--sandbox", "read-only", "apple pear"],
+    return run([NODE / "node_modules/.bin/codex", "exec", "--skip-git-repo-check", *sandbox, ask],
                url, home, expect, CY_KEY="none")  # fmt: skip
 
 
 def test_codex(url, tmp_path):
     assert "apple pear" in codex(url, tmp_path).stdout
+
+
+def test_codexs_tools(url, secret, tmp_path):
+    """Without its sandbox, which containers often cannot have."""
+    done = codex(url, tmp_path, ask=f'exec_command {{"cmd": "cat {secret}"}}', sandbox=["--dangerously-bypass-approvals-and-sandbox"])
+    assert SECRET in done.stdout
 
 
 @pytest.mark.real
@@ -88,7 +110,14 @@ def test_codex_knows_when_the_context_is_full(real, tmp_path):
     assert "ran out of room in the model's context window" in codex(real, tmp_path, expect=1).stderr
 
 
-def test_copilot(url, tmp_path):
-    done = run([NODE / "node_modules/.bin/copilot", "-p", "apple pear"], url, tmp_path, COPILOT_PROVIDER_BASE_URL=url + "/v1",
+def copilot(url: str, home: Path, *args: str) -> subprocess.CompletedProcess:
+    return run([NODE / "node_modules/.bin/copilot", "-p", *args], url, home, COPILOT_PROVIDER_BASE_URL=url + "/v1",
                COPILOT_PROVIDER_TYPE="openai", COPILOT_PROVIDER_API_KEY="none", COPILOT_MODEL="default", COPILOT_OFFLINE="true")  # fmt: skip
-    assert "apple pear" in done.stdout
+
+
+def test_copilot(url, tmp_path):
+    assert "apple pear" in copilot(url, tmp_path, "apple pear").stdout
+
+
+def test_copilots_tools(url, secret, tmp_path):
+    assert SECRET in copilot(url, tmp_path, f'view {{"path": "{secret}"}}', "--allow-all-tools").stdout

@@ -131,10 +131,30 @@ TEST(ScriptTest, CallsWhatIsAskedFor) {
   EXPECT_EQ(asked("", "please find it"), find);
   EXPECT_EQ(asked(R"("none")", "please find it"), "-");
   EXPECT_EQ(asked(R"("required")", "hello"), "clock{}");
+  EXPECT_EQ(asked("", R"(clock? find {"q": "}"} now)"), R"(find{"q": "}"})");
+  EXPECT_EQ(asked(R"("none")", R"(find {"q": 1})"), "-");
+  EXPECT_EQ(asked("", R"(find {"q": )"), find);
   EXPECT_EQ(asked(R"({"type":"function","function":{"name":"find"}})", "hello"), find);
   EXPECT_EQ(error, "");
   EXPECT_EQ(asked(R"({"type":"function","function":{"name":"other"}})", "hello"), "-");
   EXPECT_THAT(error, HasSubstr("tool_choice"));
+}
+
+TEST(ScriptTest, ADictatedCallIsAnsweredWithItsResult) {
+  cyllm_request request{};
+  request.kind = CYLLM_KIND_CHAT;
+  request.tools_json = sdk::Str(kTools);
+  std::string error;
+  std::string history = R"([{"role":"user","content":"find {\"q\": 1}"})";
+  const auto read = [&](const std::string& messages) {
+    request.messages_json = sdk::Str(messages);
+    return ReadPrompt(request, &error);
+  };
+  EXPECT_EQ(Joined(read(history + "]")->script), R"(find{"q": 1})");
+  history += R"(,{"role":"assistant","content":""},{"role":"tool","content":"two pears"})";
+  EXPECT_TRUE(read(history + "]")->script.pieces.empty());
+  EXPECT_THAT(read(history + "]")->words, ElementsAre("two", "pears"));
+  EXPECT_FALSE(read(history + R"(,{"role":"user","content":"find it"}])")->script.pieces.empty());
 }
 
 TEST(ScriptTest, AnswersInTheFormat) {

@@ -44,6 +44,8 @@ std::optional<Prompt> ReadMessages(std::string_view messages_json, std::string* 
     std::vector<std::string> words = Words(ContentText(*message));
     prompt.tokens += static_cast<uint32_t>(words.size());
     const json::value* role = message->if_contains("role");
+    prompt.result.clear();
+    if (role && role->is_string() && role->get_string() == "tool") prompt.result = words;
     if (role && role->is_string() && role->get_string() == "user") {
       prompt.words = std::move(words);
       prompt.text = ContentText(*message);
@@ -110,7 +112,11 @@ std::optional<Prompt> ReadPrompt(const cyllm_request& request, std::string* erro
       if (!chat) return chat;
       std::optional<Script> script = ReadScript(request, chat->text, error);
       if (!script && !error->empty()) return std::nullopt;
-      if (script) chat->script = std::move(*script);
+      if (script && script->dictated && !chat->result.empty()) {
+        chat->words = std::move(chat->result);
+      } else if (script) {
+        chat->script = std::move(*script);
+      }
       return chat;
     }
     case CYLLM_KIND_EMBED:

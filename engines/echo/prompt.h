@@ -12,10 +12,11 @@
 namespace cyllm::echo {
 
 struct Prompt {
-  uint32_t tokens = 0;             // words of all messages, or of the prompt
-  std::vector<std::string> words;  // to be repeated
-  std::string text;                // TEXT and TOKENS: the prompt itself, for `echo`; TOKENIZE, DETOKENIZE
-  Script script;                   // to be said instead of the words, if it has pieces
+  uint32_t tokens = 0;              // words of all messages, or of the prompt
+  std::vector<std::string> words;   // to be repeated
+  std::vector<std::string> result;  // of a tool, when that is the last message
+  std::string text;                 // TEXT and TOKENS: the prompt itself, for `echo`; TOKENIZE, DETOKENIZE
+  Script script;                    // to be said instead of the words, if it has pieces
   std::vector<std::vector<float>> values;  // EMBED, RERANK
   std::vector<int32_t> token_ids;          // TOKENIZE, DETOKENIZE
 };

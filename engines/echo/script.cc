@@ -93,6 +93,24 @@ const json::value* Called(const json::array& tools, const std::string& choice, c
   return nullptr;
 }
 
+// The call that the user's words dictate: a tool's name and, right after it, its arguments.
+std::optional<Script> Dictated(const json::array& tools, std::string_view asked) {
+  for (const json::value& tool : tools) {
+    const json::value* function = Of(tool, "function");
+    const std::string name = function ? Text(Of(*function, "name")) : "";
+    const size_t at = name.empty() ? std::string_view::npos : asked.find(name + " {");
+    if (at == std::string_view::npos) continue;
+    std::string_view arguments = asked.substr(at + name.size() + 1);
+    json::stream_parser parser;
+    json::error_code failed;
+    arguments = arguments.substr(0, parser.write_some(arguments, failed));
+    if (failed || !parser.done()) continue;
+    arguments = arguments.substr(0, arguments.rfind('}') + 1);
+    return Script{name, Pieces(std::string(arguments)), true};
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<Script> ReadScript(const cyllm_request& request, std::string_view asked, std::string* error) {
@@ -106,6 +124,9 @@ std::optional<Script> ReadScript(const cyllm_request& request, std::string_view 
         request.tool_choice_json.len > 0 ? Parse(request.tool_choice_json).value_or(nullptr) : nullptr;
     const json::value* function = Of(choice, "function");
     const std::string named = function ? Text(Of(*function, "name")) : "";
+    if (std::optional<Script> call =
+            named.empty() && Text(&choice) != "none" ? Dictated(tools->get_array(), asked) : std::nullopt)
+      return call;
     if (const json::value* f = Called(tools->get_array(), Text(&choice), named, asked)) {
       const json::value* parameters = Of(*f, "parameters");
       const json::value arguments = parameters ? Instance(*parameters) : json::object();

@@ -13,6 +13,7 @@ namespace cyllm::echo {
 struct Script {
   std::string tool;                 // called with the text as its arguments; empty: the text is content
   std::vector<std::string> pieces;  // of the text, one a token
+  bool dictated = false;            // the user's words are this call, arguments and all
 };
 
 // A call when one is required, named, or the last user message `asked` holds a tool's name; else an instance
