@@ -95,7 +95,7 @@ def test_a_chat_through_it(vllm, router):
     server = vllm("--enable-prompt-tokens-details")
     url = router(server)
     api = client(url)
-    done = ask(api, "one two three", temperature=0, seed=7, user="x")
+    done = ask(api, "one two three", temperature=0, seed=7, user="x", extra_body={"guided_regex": "a+", "request_id": "mine"})
     assert done.choices[0].message.content == "one two three" and done.choices[0].finish_reason == "stop"
     assert (done.usage.prompt_tokens, done.usage.completion_tokens) == (3, 3)
     assert done.usage.prompt_tokens_details.cached_tokens == 2
@@ -104,6 +104,7 @@ def test_a_chat_through_it(vllm, router):
     assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == ["length"]
     sent = server.told()["requests"][0]
     assert sent["body"]["seed"] == 7 and sent["body"]["temperature"] == 0 and sent["body"]["return_token_ids"] is True
+    assert sent["body"]["user"] == "x" and sent["body"]["guided_regex"] == "a+" and "request_id" not in sent["body"]
     assert sent["id"]
     assert [m.id for m in api.models.list()].count("smol") == 1
 

@@ -120,6 +120,8 @@ struct PayloadParts {
   std::string tool_choice_json;
   std::string response_format_json;
   std::string template_kwargs_json;
+  // An object with the members of an OpenAI body that nobody here reads, for a server that may know them.
+  std::string extra_json;
   std::string prompt;  // Kind::kText; the query of Kind::kRerank; Kind::kTokenize without messages
   std::string suffix;  // Kind::kText: what comes after the part that is asked for
   std::vector<int32_t> prompt_tokens;  // Kind::kTokens, Kind::kDetokenize

@@ -167,6 +167,7 @@ std::vector<std::string_view> Pieces(const PayloadParts& parts, std::string* sma
       {pb::Payload::kTemplateKwargsJsonFieldNumber, parts.template_kwargs_json},
       {pb::Payload::kPromptFieldNumber, parts.prompt},
       {pb::Payload::kSuffixFieldNumber, parts.suffix},
+      {pb::Payload::kExtraJsonFieldNumber, parts.extra_json},
   };
   constexpr uint64_t kLengthDelimited = 2;
   pb::Payload message;
@@ -200,6 +201,7 @@ PayloadParts Get(pb::Payload in) {
   parts.prompt = std::move(*in.mutable_prompt());
   parts.prompt_tokens = Vector<int32_t, int32_t>(in.prompt_tokens());
   parts.suffix = std::move(*in.mutable_suffix());
+  parts.extra_json = std::move(*in.mutable_extra_json());
   for (pb::Input& from : *in.mutable_inputs())
     parts.inputs.push_back({std::move(*from.mutable_text()), Vector<int32_t, int32_t>(from.tokens())});
   parts.dimensions = in.dimensions();

@@ -60,6 +60,7 @@ TEST(Wire, PayloadSurvivesAndIsDecodedOnDemand) {
   parts.sampling.logprobs = true;
   parts.sampling.top_logprobs = 5;
   parts.suffix = "}";
+  parts.extra_json = R"({"x":1})";
   parts.inputs = {{"one", {}}, {"", {1, 2}}};
   parts.dimensions = 64;
   parts.no_special_tokens = true;

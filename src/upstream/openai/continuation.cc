@@ -1,5 +1,6 @@
 #include "upstream/openai/continuation.h"
 
+#include <algorithm>
 #include <boost/json.hpp>
 
 #include "upstream/openai/error.h"
@@ -22,6 +23,18 @@ json::value Parse(std::string_view body) {
   return ec ? json::value() : value;
 }
 
+// Fields that say who asks, not what comes next.
+constexpr std::string_view kIdentities[] = {"user",         "metadata",          "store",
+                                            "service_tier", "safety_identifier", "prompt_cache_key"};
+
+bool OnlyIdentities(const std::string& extra_json) {
+  if (extra_json.empty()) return true;
+  const json::value extra = Parse(extra_json);
+  return extra.is_object() && std::ranges::all_of(extra.get_object(), [](const auto& member) {
+           return std::ranges::find(kIdentities, std::string_view(member.key())) != std::end(kIdentities);
+         });
+}
+
 }  // namespace
 
 bool CanContinue(const Profile& profile, const RequestFacts& facts, const PayloadParts& parts) {
@@ -34,7 +47,8 @@ bool CanContinue(const Profile& profile, const RequestFacts& facts, const Payloa
   // A text that is held back, a grammar or a call in the middle, and penalties that count what was answered.
   return kind && s.stop.empty() && !s.logprobs && s.presence_penalty.value_or(0) == 0 &&
          s.frequency_penalty.value_or(0) == 0 && parts.tools_json.empty() &&
-         parts.response_format_json.empty() && parts.suffix.empty() && !parts.echo;
+         parts.response_format_json.empty() && OnlyIdentities(parts.extra_json) && parts.suffix.empty() &&
+         !parts.echo;
 }
 
 Status CheckContinuation(const Profile& profile, const RequestFacts& facts, const PayloadParts& parts,

@@ -47,6 +47,8 @@ TEST(Continuation, OnlyWhereNothingButTokensDecides) {
     return CanContinue(kVllm, facts, parts);
   };
   EXPECT_FALSE(with([](auto&, auto& p) { p.sampling.stop = {"x"}; }));
+  EXPECT_FALSE(with([](auto&, auto& p) { p.extra_json = R"({"user":"u","guided_regex":"a"})"; }));
+  EXPECT_TRUE(with([](auto&, auto& p) { p.extra_json = R"({"user":"u","metadata":{}})"; }));
   EXPECT_FALSE(with([](auto&, auto& p) { p.sampling.logprobs = true; }));
   EXPECT_FALSE(with([](auto&, auto& p) { p.sampling.presence_penalty = 1; }));
   EXPECT_FALSE(with([](auto&, auto& p) { p.sampling.frequency_penalty = 1; }));

@@ -7,7 +7,7 @@ namespace cyllm::upstream {
 namespace {
 
 constexpr uint32_t kTalk = kCapChat | kCapText | kCapTools | kCapJsonSchema;
-constexpr uint32_t kOpenAiFields = kLogitBias | kChoices | kSeed | kParallelToolCalls;
+constexpr uint32_t kOpenAiFields = kLogitBias | kChoices | kSeed | kParallelToolCalls | kOthers;
 constexpr uint32_t kAllFields = kOpenAiFields | kTopK | kMinP | kRepetitionPenalty | kMinTokens | kIgnoreEos |
                                 kStopTokenIds | kTemplateKwargs;
 
@@ -53,14 +53,13 @@ constexpr auto kProfiles = std::to_array<Profile>({
      .owned_by = "tensorrt_llm",
      .health = "/health",
      .capabilities = kTalk | kCapTokens | kCapLogprobs,
-     .fields = kAllFields},
+     .fields = kAllFields & ~kOthers},  // refuses whole requests for any field beyond its own
     // /metrics needs --metrics.
     {.name = "llama-server",
      .owned_by = "llamacpp",
      .health = "/health",
      .capabilities = kTalk | kCapTokens | kCapEmbed | kCapRerank | kCapLogprobs | kCapTokenize,
-     .fields = kLogitBias | kChoices | kSeed | kParallelToolCalls | kTopK | kMinP | kRepetitionPenalty |
-               kIgnoreEos | kTemplateKwargs,
+     .fields = kOpenAiFields | kTopK | kMinP | kRepetitionPenalty | kIgnoreEos | kTemplateKwargs,
      .repetition_penalty = "repeat_penalty",
      .rerank = "/v1/rerank",
      .tokenize = TokenizeForm::kLlamaServer,
@@ -75,7 +74,7 @@ constexpr auto kProfiles = std::to_array<Profile>({
      .owned_by = "library",
      .health = "/api/version",
      .capabilities = kTalk | kCapEmbed,
-     .fields = kSeed},
+     .fields = kSeed | kOthers},
     {.name = "mindie",
      .health = "/v2/health/ready",
      .capabilities = kTalk,

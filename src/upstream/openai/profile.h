@@ -11,8 +11,8 @@
 
 namespace cyllm::upstream {
 
-// Request fields that not every server knows. One that a request asks for and the server lacks is refused,
-// never dropped.
+// Request fields that not every server knows. One that we know, a request asks for and the server lacks is
+// refused, never dropped; those we do not know are passed on where kOthers is set, else dropped.
 enum Field : uint32_t {
   kTopK = 1u << 0,
   kMinP = 1u << 1,
@@ -25,6 +25,7 @@ enum Field : uint32_t {
   kSeed = 1u << 8,
   kTemplateKwargs = 1u << 9,
   kParallelToolCalls = 1u << 10,
+  kOthers = 1u << 11,  // any: what it does not know it ignores, or refuses as its own clients expect
 };
 
 enum class TokenizeForm : uint8_t { kNone, kVllm, kLlamaServer };

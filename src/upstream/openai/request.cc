@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <cmath>
 
@@ -21,9 +22,10 @@ class Body {
   void Raw(std::string_view key, std::string_view json) {
     if (text_.size() > 1) text_ += ',';
     text_ += '"';
-    text_ += key;
+    AppendJsonEscaped(text_, key);
     text_ += "\":";
     text_ += json;
+    keys_.emplace_back(key);
   }
   void Text(std::string_view key, std::string_view value) {
     Raw(key, "\"");
@@ -33,11 +35,20 @@ class Body {
   void Number(std::string_view key, double value) { Raw(key, fmt::format("{}", value)); }
   void Integer(std::string_view key, int64_t value) { Raw(key, fmt::format("{}", value)); }
   void True(std::string_view key) { Raw(key, "true"); }
+  bool Has(std::string_view key) const { return std::ranges::find(keys_, key) != keys_.end(); }
   std::string Take() && { return std::move(text_) + "}"; }
 
  private:
   std::string text_;
+  std::vector<std::string> keys_;
 };
+
+// Fields that clients cannot set: other names of our limits, what identifies a request, and whom a server is
+// to talk to.
+constexpr std::string_view kOurs[] = {
+    "n_predict",          "n_cmpl",         "max_new_tokens", "max_length",    "best_of",
+    "use_beam_search",    "stream",         "stream_options", "request_id",    "rid",
+    "kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room"};
 
 std::string Ids(const std::vector<int32_t>& ids) { return fmt::format("[{}]", fmt::join(ids, ",")); }
 
@@ -95,6 +106,7 @@ class Mapper {
         body_.Raw("tokens", Ids(parts_.prompt_tokens));
         break;
     }
+    Others();
     if (!status_.ok()) return Err(status_);
     call.body = std::move(body_).Take();
     return call;
@@ -109,6 +121,16 @@ class Mapper {
     if (profile_.fields & field) return true;
     Refuse(name);
     return false;
+  }
+
+  void Others() {
+    if (parts_.extra_json.empty() || !(profile_.fields & kOthers)) return;
+    json::error_code ec;
+    const json::value others = json::parse(parts_.extra_json, ec);
+    if (ec || !others.is_object()) return;
+    for (const auto& [key, value] : others.get_object())
+      if (!body_.Has(key) && std::ranges::find(kOurs, std::string_view(key)) == std::end(kOurs))
+        body_.Raw(key, json::serialize(value));
   }
 
   void Generation(std::string_view max_tokens) {

@@ -101,6 +101,22 @@ TEST(ToHttp, WhatAServerDoesNotKnowIsRefused) {
   EXPECT_EQ(Refused("vllm", facts, {}), "cannot_resume ");
 }
 
+TEST(ToHttp, WhatWeDoNotKnowIsPassedOnButSetsNothingOfOurs) {
+  RequestFacts facts;
+  facts.max_tokens = 3;
+  PayloadParts parts;
+  parts.messages_json = "[]";
+  parts.extra_json =
+      R"({"guided_regex":"a\"b","model":"x","stream":false,"max_tokens":9,"return_token_ids":false,
+    "n_predict":99,"kv_transfer_params":{"remote_host":"h"},"odd \"key":null})";
+  EXPECT_EQ(Body("vllm", facts, parts), json::parse(R"({"model":"m","messages":[],"stream":true,
+    "stream_options":{"include_usage":true},"max_tokens":3,"return_token_ids":true,"guided_regex":"a\"b",
+    "odd \"key":null})"));
+  EXPECT_EQ(Body("trtllm", facts, parts).as_object().size(), 5u);
+  parts.extra_json = "no object";
+  EXPECT_EQ(Body("openai", facts, parts).as_object().size(), 5u);
+}
+
 TEST(ToHttp, ForcedToolCallsAreStrict) {
   PayloadParts parts;
   parts.messages_json = "[]";

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "inference/prefix_hash.h"
@@ -18,8 +19,16 @@ std::string Shown(const json::value& value) {
 }
 
 json::value* Fields::Find(std::string_view name) const {
+  asked_.push_back(name);
   json::value* value = object_.if_contains(name);
   return value && !value->is_null() ? value : nullptr;
+}
+
+std::string Fields::RestJson() const {
+  json::object rest;
+  for (auto& [key, value] : object_)
+    if (std::ranges::find(asked_, std::string_view(key)) == asked_.end()) rest.emplace(key, value);
+  return rest.empty() ? std::string() : json::serialize(rest);
 }
 
 std::optional<bool> Fields::Bool(std::string_view name) {

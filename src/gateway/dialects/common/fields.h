@@ -16,7 +16,7 @@ class Fields {
   explicit Fields(boost::json::object& object, std::string path = {})
       : object_(object), path_(std::move(path)) {}
 
-  // Null counts as absent everywhere.
+  // Null counts as absent everywhere. `name` outlives this.
   boost::json::value* Find(std::string_view name) const;
   bool Has(std::string_view name) const { return Find(name) != nullptr; }
   std::optional<bool> Bool(std::string_view name);
@@ -30,12 +30,16 @@ class Fields {
 
   void Fail(std::string_view name, std::string_view what);  // "'name' must be ..."
   void Fail(Status status);
+  // An object of the members that nobody has asked for, as JSON; empty: there are none.
+  std::string RestJson() const;
+
   const Status& status() const { return status_; }
   bool ok() const { return status_.ok(); }
 
  private:
   boost::json::object& object_;
   const std::string path_;
+  mutable std::vector<std::string_view> asked_;
   Status status_;
 };
 

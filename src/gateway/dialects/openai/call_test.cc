@@ -48,6 +48,40 @@ TEST(ChatTest, AbsentAndNullAreDefaults) {
   EXPECT_EQ(no_model->requests.at(0).facts.model, "default");
 }
 
+TEST(ChatTest, WhatNobodyReadsIsKeptForAServerThatMay) {
+  const auto extra = [](const Result<dialect::Call>& call) {
+    return call ? (*call->requests.at(0).payload->parts())->extra_json : call.error().message;
+  };
+  EXPECT_EQ(extra(Chat(R"("temperature":1,"top_logprobs":null,"stream_options":{"x":1})")), "");
+  EXPECT_EQ(extra(Chat(R"("user":"u","guided_regex":"a+","x":null,"y":{"z":[1]})")),
+            R"({"user":"u","guided_regex":"a+","x":null,"y":{"z":[1]}})");
+  EXPECT_EQ(extra(ParseCompletion(R"({"prompt":"p","best_of":1,"truncate_prompt_tokens":5})", {})),
+            R"({"truncate_prompt_tokens":5})");
+  EXPECT_EQ(extra(ParseEmbeddings(R"({"input":"p","encoding_format":"base64","user":"u"})", {})),
+            R"({"user":"u"})");
+}
+
+TEST(ChatTest, SchemasByTheNamesOfServers) {
+  constexpr const char* kSchema = R"({"type":"object"})";
+  const std::string format =
+      R"({"type":"json_schema","json_schema":{"name":"answer","schema":{"type":"object"}}})";
+  for (const std::string& field :
+       {R"("guided_json":)" + std::string(kSchema), R"("json_schema":)" + std::string(kSchema),
+        R"("structured_outputs":{"json":)" + std::string(kSchema) + "}",
+        std::string(R"("guided_json":"{\"type\":\"object\"}")")}) {
+    const auto call = Chat(field.c_str());
+    ASSERT_TRUE(call) << call.error().message;
+    const PayloadParts& parts = **call->requests.at(0).payload->parts();
+    EXPECT_EQ(parts.response_format_json, format) << field;
+    EXPECT_EQ(parts.extra_json, "") << field;
+    EXPECT_TRUE(call->requests.at(0).facts.needs & kCapJsonSchema);
+  }
+  EXPECT_EQ(Chat(R"("guided_json":5)").error().param, "guided_json");
+  EXPECT_EQ(Chat(R"("structured_outputs":{"json":[]})").error().param, "structured_outputs");
+  const auto regex = Chat(R"("structured_outputs":{"regex":"a"})");
+  EXPECT_EQ((*regex->requests.at(0).payload->parts())->extra_json, R"({"structured_outputs":{"regex":"a"}})");
+}
+
 TEST(ChatTest, NewNameOfMaxTokensWins) {
   EXPECT_EQ(Chat(R"("max_tokens":5,"max_completion_tokens":9)")->requests.at(0).facts.max_tokens, 9u);
 }

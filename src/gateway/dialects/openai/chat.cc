@@ -33,8 +33,29 @@ void ReadTools(Fields& fields, RequestFacts& facts, PayloadParts& parts) {
     fields.Fail(std::move(s));
 }
 
-void ReadFormat(Fields& fields, RequestFacts& facts, PayloadParts& parts) {
+// The name and value of a schema by which vLLM's (old and new) and llama-server's own clients ask for JSON.
+std::pair<const char*, const json::value*> OtherSchema(Fields& fields, const json::object& body) {
+  if (const json::value* outputs = body.if_contains("structured_outputs"); outputs && outputs->is_object()) {
+    const json::object& kinds = outputs->get_object();
+    if (kinds.size() == 1 && kinds.contains("json"))
+      return {"structured_outputs", &fields.Find("structured_outputs")->get_object().at("json")};
+  }
+  for (const char* name : {"guided_json", "json_schema"})
+    if (const json::value* schema = fields.Find(name)) return {name, schema};
+  return {};
+}
+
+void ReadFormat(Fields& fields, const json::object& body, RequestFacts& facts, PayloadParts& parts) {
   const json::object* format = fields.Object("response_format");
+  const auto [name, schema] = OtherSchema(fields, body);
+  json::object of_schema;
+  if (!format && schema) {
+    json::error_code ec;
+    const json::value read = schema->is_string() ? json::parse(schema->get_string(), ec) : *schema;
+    if (ec || !read.is_object()) return fields.Fail(name, "must hold a JSON schema, an object");
+    of_schema = {{"type", "json_schema"}, {"json_schema", {{"name", "answer"}, {"schema", read}}}};
+    format = &of_schema;
+  }
   if (!format) return;
   if (Status s = dialect::PutResponseFormat(*format, facts, parts); !s.ok()) fields.Fail(std::move(s));
 }
@@ -76,10 +97,11 @@ Result<dialect::Call> ParseChat(std::string_view body, const dialect::Limits& li
   ReadMessages(fields, facts, parts);
   ReadLogprobs(fields, shape, facts, parts.sampling);
   ReadTools(fields, facts, parts);
-  ReadFormat(fields, facts, parts);
+  ReadFormat(fields, *object, facts, parts);
   ReadTemplateArguments(fields, parts);
   RefuseAudio(fields);
   if (!fields.ok()) return Err(fields.status());
+  parts.extra_json = fields.RestJson();
   call.requests.push_back({std::move(facts), Payload::Of(std::move(parts))});
   SetWriter(call, std::move(shape));
   return call;

@@ -95,6 +95,7 @@ Result<dialect::Call> ParseCompletion(std::string_view body, const dialect::Limi
   if (!parts.suffix.empty() && !prompts.empty() && !prompts.front().tokens.empty())
     fields.Fail("suffix", "needs a prompt of text");
   if (!fields.ok()) return Err(fields.status());
+  parts.extra_json = fields.RestJson();
   shape.choices = call.n * static_cast<uint32_t>(prompts.size());
   for (size_t i = 0; i + 1 < prompts.size(); ++i)
     call.requests.push_back(RequestOf(std::move(prompts[i]), facts, parts));

@@ -119,6 +119,7 @@ Result<dialect::Call> ParseEmbeddings(std::string_view body, const dialect::Limi
   const std::string format = fields.String("encoding_format").value_or("float");
   if (format != "float" && format != "base64") fields.Fail("encoding_format", "must be float or base64");
   if (!fields.ok()) return Err(fields.status());
+  parts.extra_json = fields.RestJson();
   for (const Input& input : parts.inputs) {
     facts.prompt_tokens_estimate += input.tokens.empty() ? dialect::EstimateTokens(input.text.size())
                                                          : static_cast<uint32_t>(input.tokens.size());

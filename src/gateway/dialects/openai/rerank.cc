@@ -119,6 +119,7 @@ Result<dialect::Call> ParseRerank(std::string_view body, const dialect::Limits& 
       fields.Integer("top_n", 1, int64_t{1} << 31).value_or(static_cast<int64_t>(shape.count)));
   shape.with_text = fields.Bool(shape.bare ? "return_text" : "return_documents").value_or(false);
   if (!fields.ok()) return Err(fields.status());
+  parts.extra_json = fields.RestJson();
   parts.prompt = std::move(*query);
   for (const Input& input : parts.inputs) {
     facts.prompt_tokens_estimate += dialect::EstimateTokens(input.text.size() + parts.prompt.size());
