@@ -102,7 +102,7 @@ def test_an_engine_that_hangs_in_a_living_worker(fleet):
 
 @pytest.mark.long
 def test_an_engine_that_hangs_does_not_keep_its_process(start, model):
-    """20 s past the drain it ends without what does not let go."""
+    """10 s past the drain it ends without what does not let go."""
     server = start("serve", "--listen", "127.0.0.1:0", "--model", model, "--threads", "2", env={"CY_LLM_DRAIN_TIMEOUT": "0"})
     ask = dict(model="default", messages=user(PROMPT), max_tokens=1500, stream=True, extra_body={"ignore_eos": True})
     with client(server.address("gateway")).chat.completions.create(**ask) as stream:

@@ -48,7 +48,8 @@ int RunServe(const Args& args) {
   }
 
   const TimePoint until = process.WaitForStop(
-      values.process, [&] { ReloadGateway<ServeSettings>(gateway, "cy-llm serve", args); });
+      values.process, [&] { ReloadGateway<ServeSettings>(gateway, "cy-llm serve", args); },
+      (*worker)->close_grace());
   gateway.Drain(until);
   (*worker)->Drain(until);
   gateway.Stop();

@@ -40,9 +40,7 @@ int AwaitSignal(const sigset_t& set) {
   return number;
 }
 
-// From the end of a drain until everything has let go: longer than servers that were started are given
-// (SupervisorOptions::stop_grace).
-constexpr std::chrono::seconds kLetGo{20};
+constexpr std::chrono::seconds kLetGo{10};  // from the end of a drain until everything has let go
 
 [[noreturn]] void EndAnyhow(TimePoint at) {
   const sigset_t set = StopSignals();
@@ -114,7 +112,8 @@ bool ServerProcess::AwaitStart(const std::function<std::optional<bool>()>& start
   }
 }
 
-TimePoint ServerProcess::WaitForStop(const ProcessSettings& process, const std::function<void()>& reload) {
+TimePoint ServerProcess::WaitForStop(const ProcessSettings& process, const std::function<void()>& reload,
+                                     Millis grace) {
   int number;
   while ((number = AwaitSignal(AllSignals())) == SIGHUP) {
     if (reload) {
@@ -127,7 +126,7 @@ TimePoint ServerProcess::WaitForStop(const ProcessSettings& process, const std::
               process.drain_timeout);
   const TimePoint until = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                              std::chrono::duration<double>(process.drain_timeout));
-  std::thread(EndAnyhow, until + kLetGo).detach();
+  std::thread(EndAnyhow, until + grace + kLetGo).detach();
   return until;
 }
 

@@ -43,9 +43,10 @@ class ServerProcess {
   bool AwaitStart(const std::function<std::optional<bool>()>& started);
 
   // Blocks until SIGTERM or SIGINT; returns when what runs must be done. A second signal ends the process at
-  // once; so do 20 s past that time, for an engine that hangs cannot be waited for. Meanwhile each SIGHUP
-  // calls `reload`.
-  TimePoint WaitForStop(const ProcessSettings& process, const std::function<void()>& reload = {});
+  // once; so do 10 s past that time and `grace`, for an engine that hangs cannot be waited for. Meanwhile
+  // each SIGHUP calls `reload`.
+  TimePoint WaitForStop(const ProcessSettings& process, const std::function<void()>& reload = {},
+                        Millis grace = Millis(0));
 };
 
 GrpcTls MakeTls(const ProcessSettings& process);

@@ -62,7 +62,7 @@ int RunWorker(const Args& args) {
   Log()->info("Worker gRPC 服务已启动");  // the contract's readiness line
   const auto registrations = Register(values, name, *worker, pool);
 
-  const TimePoint until = process.WaitForStop(values.process);
+  const TimePoint until = process.WaitForStop(values.process, {}, (*worker)->close_grace());
   http.SayNotReady("draining");
   for (const auto& registration : registrations) registration->Drain(until);
   server.Drain(until);

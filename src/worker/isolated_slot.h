@@ -46,6 +46,7 @@ class IsolatedSlot : public Slot,
   bool UnloadIfIdle() override;
   TimePoint last_used() override;
   void Close(TimePoint until) override;
+  Millis close_grace() const override { return supervisor_->stop_grace(); }
   ModelInfo Describe() const override;
   struct Load load() const override;
   bool was_loaded() const override { return was_loaded_; }

@@ -18,6 +18,8 @@ class Slot {
   virtual void Unload() = 0;
   // Refuses everything from now on, lets running requests end until `until`. Blocks. Idempotent.
   virtual void Close(TimePoint until) = 0;
+  // What Close may take beyond `until`: a process of its own is given so long to end.
+  virtual Millis close_grace() const { return Millis(0); }
 
   virtual ModelInfo Describe() const = 0;
   virtual struct Load load() const = 0;

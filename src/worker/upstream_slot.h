@@ -31,6 +31,7 @@ class UpstreamSlot : public Slot, public Startable, public std::enable_shared_fr
   void StartLoad() override;
   void Unload() override;
   void Close(TimePoint until) override;
+  Millis close_grace() const override { return supervisor_ ? supervisor_->stop_grace() : Millis(0); }
   ModelInfo Describe() const override;
   struct Load load() const override;
   bool was_loaded() const override { return was_loaded_; }

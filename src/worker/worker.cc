@@ -258,7 +258,14 @@ Status Worker::Preload(const std::string& model) {
 void Worker::Drain(TimePoint until) {
   impl_->draining = true;
   impl_->residency->Stop();
-  for (const auto& slot : impl_->slots) slot->Close(until);
+  std::vector<std::jthread> closing;  // beside each other: one that hangs leaves the others their time
+  for (const auto& slot : impl_->slots) closing.emplace_back([&slot, until] { slot->Close(until); });
+}
+
+Millis Worker::close_grace() const {
+  Millis longest{0};
+  for (const auto& slot : impl_->slots) longest = std::max(longest, slot->close_grace());
+  return longest;
 }
 
 }  // namespace cyllm

@@ -53,6 +53,7 @@ class Worker : public InferenceService, public ControlHandler {
   // Refuses new requests, lets running ones end until `until`, then cancels; blocks. Then the engines are
   // destroyed.
   void Drain(TimePoint until);
+  Millis close_grace() const;  // what Drain may take beyond `until`; more, and an engine hangs
 
  private:
   struct Impl;

@@ -48,6 +48,7 @@ class Supervisor {
   // Thread-safe, blocks until the whole process group is gone. `grace` in place of the option's.
   void Stop(std::optional<Millis> grace = std::nullopt);
 
+  Millis stop_grace() const { return options_.stop_grace; }
   ServerState state() const;
   pid_t pid() const;  // -1: none now
 
