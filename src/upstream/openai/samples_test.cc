@@ -211,7 +211,11 @@ INSTANTIATE_TEST_SUITE_P(
                .usage = {9, 0, 4, 0},
                .call = R"(weather{"city": "Paris"})"},
         Sample{.file = "trtllm/chat.sse", .text = "Hello you", .reason = kStop, .usage = {9, 8, 2, 0}},
-        Sample{.file = "ollama/chat.sse", .text = "Hello you", .reason = kStop, .usage = {26, 0, 3, 0}},
+        Sample{.file = "ollama/chat.sse", .text = "I'm so", .usage = {12, 0, 3, 0}},
+        Sample{.file = "ollama/completion.sse",
+               .kind = Kind::kText,
+               .text = "The original sentence",
+               .usage = {11, 0, 3, 0}},
         Sample{.file = "ollama/tools.sse",
                .reason = kCalls,
                .usage = {26, 0, 20, 0},
@@ -234,6 +238,7 @@ TEST(RefusalSamples, AreSaidAsWhatTheyAre) {
   EXPECT_EQ(of(400, "sglang/too_long.json").reason, "context_length_exceeded");
   EXPECT_EQ(of(400, "trtllm/error.json").code, Code::kInvalidArgument);
   EXPECT_EQ(of(404, "ollama/no_model.json").reason, "model_not_found");
+  EXPECT_THAT(of(400, "ollama/no_tools.json").message, HasSubstr("does not support tools"));
   EXPECT_EQ(of(422, "mindie/error.json").message, "Messages field must not be null.");
   s = of(503, "vllm/overloaded.json");
   EXPECT_EQ(s.reason, "overloaded");
