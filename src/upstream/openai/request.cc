@@ -126,7 +126,9 @@ class Mapper {
   void Others() {
     if (parts_.extra_json.empty() || !(profile_.fields & kOthers)) return;
     json::error_code ec;
-    const json::value others = json::parse(parts_.extra_json, ec);
+    json::parse_options options;
+    options.max_depth = 64;  // as bodies may have
+    const json::value others = json::parse(parts_.extra_json, ec, {}, options);
     if (ec || !others.is_object()) return;
     for (const auto& [key, value] : others.get_object())
       if (!body_.Has(key) && std::ranges::find(kOurs, std::string_view(key)) == std::end(kOurs))

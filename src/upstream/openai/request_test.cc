@@ -113,6 +113,9 @@ TEST(ToHttp, WhatWeDoNotKnowIsPassedOnButSetsNothingOfOurs) {
     "stream_options":{"include_usage":true},"max_tokens":3,"return_token_ids":true,"guided_regex":"a\"b",
     "odd \"key":null})"));
   EXPECT_EQ(Body("trtllm", facts, parts).as_object().size(), 5u);
+  parts.extra_json = R"({"deep":)" + std::string(60, '[') + std::string(60, ']') + "}";
+  const auto deep = ToHttp(*FindProfile("vllm"), "m", facts, parts);
+  EXPECT_NE(deep->body.find(parts.extra_json.substr(1)), std::string::npos);
   parts.extra_json = "no object";
   EXPECT_EQ(Body("openai", facts, parts).as_object().size(), 5u);
 }

@@ -51,7 +51,10 @@ void ReadFormat(Fields& fields, const json::object& body, RequestFacts& facts, P
   json::object of_schema;
   if (!format && schema) {
     json::error_code ec;
-    const json::value read = schema->is_string() ? json::parse(schema->get_string(), ec) : *schema;
+    json::parse_options options;
+    options.max_depth = 64;  // as bodies may have
+    const json::value read =
+        schema->is_string() ? json::parse(schema->get_string(), ec, {}, options) : *schema;
     if (ec || !read.is_object()) return fields.Fail(name, "must hold a JSON schema, an object");
     of_schema = {{"type", "json_schema"}, {"json_schema", {{"name", "answer"}, {"schema", read}}}};
     format = &of_schema;
