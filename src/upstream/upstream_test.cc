@@ -457,6 +457,15 @@ TEST_F(UpstreamTest, Faults) {
     return false;
   };
   EXPECT_TRUE(end().ok());
+  fault = [](Exchange& e) {  // slowly, headers and all
+    const std::string said =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (const char c : said) e.Send(std::string(1, c));
+    e.Data(Word("a", "stop"));
+    e.EndStream();
+    return true;
+  };
+  EXPECT_TRUE(end().ok());
 }
 
 TEST_F(UpstreamTest, SlowHeadersEndAtTheirLimit) {
