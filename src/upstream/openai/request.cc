@@ -43,12 +43,29 @@ class Body {
   std::vector<std::string> keys_;
 };
 
-// Fields that clients cannot set: other names of our limits, what identifies a request, and whom a server is
-// to talk to.
-constexpr std::string_view kOurs[] = {
-    "n_predict",          "n_cmpl",         "max_new_tokens", "max_length",    "best_of",
-    "use_beam_search",    "stream",         "stream_options", "request_id",    "rid",
-    "kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room"};
+// Fields that clients cannot set: other names of our limits, what identifies a request, which adapter or part
+// of a server answers, the form of its answer, and whom a server is to talk to.
+constexpr std::string_view kOurs[] = {"n_predict",
+                                      "n_cmpl",
+                                      "max_new_tokens",
+                                      "max_length",
+                                      "best_of",
+                                      "use_beam_search",
+                                      "stream",
+                                      "stream_options",
+                                      "request_id",
+                                      "rid",
+                                      "kv_transfer_params",
+                                      "bootstrap_host",
+                                      "bootstrap_port",
+                                      "bootstrap_room",
+                                      "disaggregated_params",
+                                      "ec_transfer_params",
+                                      "data_parallel_rank",
+                                      "id_slot",
+                                      "lora",
+                                      "lora_path",
+                                      "response_fields"};
 
 std::string Ids(const std::vector<int32_t>& ids) { return fmt::format("[{}]", fmt::join(ids, ",")); }
 
@@ -198,7 +215,20 @@ class Mapper {
         body_.Raw("parallel_tool_calls", "false");
     }
     if (!parts_.response_format_json.empty()) body_.Raw("response_format", parts_.response_format_json);
-    if (!parts_.template_kwargs_json.empty() && Know(kTemplateKwargs, "chat_template_kwargs"))
+    if (!parts_.template_kwargs_json.empty()) TemplateArguments();
+  }
+
+  // `reasoning_effort` alone, which the gateway puts there, is a field of OpenAI's.
+  void TemplateArguments() {
+    json::error_code ec;
+    const json::value value = json::parse(parts_.template_kwargs_json, ec);
+    const json::object* arguments = value.if_object();
+    const json::value* effort = arguments ? arguments->if_contains("reasoning_effort") : nullptr;
+    if (!(profile_.fields & kTemplateKwargs) && effort && arguments->size() == 1) {
+      if (profile_.fields & kOthers) return body_.Raw("reasoning_effort", json::serialize(*effort));
+      return Refuse("reasoning_effort");
+    }
+    if (Know(kTemplateKwargs, "chat_template_kwargs"))
       body_.Raw("chat_template_kwargs", parts_.template_kwargs_json);
   }
 

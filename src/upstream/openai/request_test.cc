@@ -108,7 +108,7 @@ TEST(ToHttp, WhatWeDoNotKnowIsPassedOnButSetsNothingOfOurs) {
   parts.messages_json = "[]";
   parts.extra_json =
       R"({"guided_regex":"a\"b","model":"x","stream":false,"max_tokens":9,"return_token_ids":false,
-    "n_predict":99,"kv_transfer_params":{"remote_host":"h"},"odd \"key":null})";
+    "n_predict":99,"lora":[],"kv_transfer_params":{"remote_host":"h"},"odd \"key":null})";
   EXPECT_EQ(Body("vllm", facts, parts), json::parse(R"({"model":"m","messages":[],"stream":true,
     "stream_options":{"include_usage":true},"max_tokens":3,"return_token_ids":true,"guided_regex":"a\"b",
     "odd \"key":null})"));
@@ -118,6 +118,17 @@ TEST(ToHttp, WhatWeDoNotKnowIsPassedOnButSetsNothingOfOurs) {
   EXPECT_NE(deep->body.find(parts.extra_json.substr(1)), std::string::npos);
   parts.extra_json = "no object";
   EXPECT_EQ(Body("openai", facts, parts).as_object().size(), 5u);
+}
+
+TEST(ToHttp, ReasoningEffortIsOpenAisWhereThereAreNoTemplateArguments) {
+  PayloadParts parts;
+  parts.messages_json = "[]";
+  parts.template_kwargs_json = R"({"reasoning_effort":"low"})";
+  EXPECT_EQ(Body("openai", {}, parts).at("reasoning_effort"), "low");
+  EXPECT_EQ(Body("vllm", {}, parts).at("chat_template_kwargs"), json::parse(parts.template_kwargs_json));
+  EXPECT_EQ(Refused("mindie", {}, parts), "unsupported reasoning_effort");
+  parts.template_kwargs_json = R"({"reasoning_effort":"low","x":1})";
+  EXPECT_EQ(Refused("openai", {}, parts), "unsupported chat_template_kwargs");
 }
 
 TEST(ToHttp, ForcedToolCallsAreStrict) {
