@@ -220,16 +220,15 @@ class Mapper {
 
   // `reasoning_effort` alone, which the gateway puts there, is a field of OpenAI's.
   void TemplateArguments() {
+    if (profile_.fields & kTemplateKwargs)
+      return body_.Raw("chat_template_kwargs", parts_.template_kwargs_json);
     json::error_code ec;
     const json::value value = json::parse(parts_.template_kwargs_json, ec);
     const json::object* arguments = value.if_object();
     const json::value* effort = arguments ? arguments->if_contains("reasoning_effort") : nullptr;
-    if (!(profile_.fields & kTemplateKwargs) && effort && arguments->size() == 1) {
-      if (profile_.fields & kOthers) return body_.Raw("reasoning_effort", json::serialize(*effort));
-      return Refuse("reasoning_effort");
-    }
-    if (Know(kTemplateKwargs, "chat_template_kwargs"))
-      body_.Raw("chat_template_kwargs", parts_.template_kwargs_json);
+    if (!effort || arguments->size() != 1) return Refuse("chat_template_kwargs");
+    if (!(profile_.fields & kOthers)) return Refuse("reasoning_effort");
+    body_.Raw("reasoning_effort", json::serialize(*effort));
   }
 
   // Tools whose arguments follow their schema: where a call is forced, it is promised to be valid.

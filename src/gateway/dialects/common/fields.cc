@@ -25,10 +25,13 @@ json::value* Fields::Find(std::string_view name) const {
 }
 
 std::string Fields::RestJson() const {
-  json::object rest;
-  for (auto& [key, value] : object_)
-    if (std::ranges::find(asked_, std::string_view(key)) == asked_.end()) rest.emplace(key, value);
-  return rest.empty() ? std::string() : json::serialize(rest);
+  std::string rest;
+  for (const auto& [key, value] : object_) {
+    if (std::ranges::find(asked_, std::string_view(key)) != asked_.end()) continue;
+    rest += rest.empty() ? '{' : ',';
+    rest += json::serialize(key) + ':' + json::serialize(value);
+  }
+  return rest.empty() ? rest : rest + '}';
 }
 
 std::optional<bool> Fields::Bool(std::string_view name) {
