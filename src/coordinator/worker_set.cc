@@ -243,7 +243,7 @@ WorkerStatus WorkerSet::StatusOf(const Member& member) const {
   status.name = backend.name;
   status.process = snapshot.name;
   status.kind = member.remote ? "dialled" : member.local ? "local" : "registered";
-  status.healthy = snapshot.ready && !backend.draining && !backend.standby;
+  status.healthy = snapshot.ready && !backend.shut();
   status.suspect = backend.suspect;
   status.inflight = backend.inflight;
   status.load = snapshot.load.running + snapshot.load.waiting;

@@ -49,8 +49,7 @@ struct Search {
   uint32_t missing = 0;
 
   void Look(uint32_t index, Fleet::Backend& backend, const Snapshot& snapshot, const Load& load) {
-    if (backend.draining.load(std::memory_order_relaxed) || backend.standby.load(std::memory_order_relaxed))
-      return;
+    if (backend.shut()) return;
     if (!snapshot.ready) {
       returning |= backend.back_by.load(std::memory_order_relaxed) > now.time_since_epoch().count();
       return;
@@ -155,9 +154,7 @@ Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts, 
   found.returning = !search.known && search.returning;
   if (!search.anybody) {  // nobody has the model, but somebody may be there
     for (const Fleet::Row& row : table.rows)
-      search.anybody |= row.snapshot->ready && !row.backend->draining.load(std::memory_order_relaxed) &&
-                        !row.backend->standby.load(std::memory_order_relaxed) &&
-                        !row.snapshot->models.empty();
+      search.anybody |= row.snapshot->ready && !row.backend->shut() && !row.snapshot->models.empty();
   }
   found.refusal = search.Refusal();
   return found;

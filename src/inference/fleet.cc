@@ -107,7 +107,7 @@ size_t Fleet::CountReady() const {
   size_t count = 0;
   for (const Row& row : table()->rows) {
     const bool ready = row.backend->live ? row.backend->service->Describe().ready : row.snapshot->ready;
-    count += ready && !row.backend->draining && !row.backend->standby;
+    count += ready && !row.backend->shut();
   }
   return count;
 }

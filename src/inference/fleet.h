@@ -79,7 +79,10 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
     const uint64_t id;
     std::atomic<uint32_t> reported{0}, capacity{0}, inflight{0}, prefill{0};
     std::atomic<bool> draining{false};
-    std::atomic<bool> standby{false};    // the same process is asked through another backend
+    std::atomic<bool> standby{false};  // the same process is asked through another backend
+    bool shut() const {                // takes no new requests
+      return draining.load(std::memory_order_relaxed) || standby.load(std::memory_order_relaxed);
+    }
     std::atomic<int64_t> full_until{0};  // it said `overloaded`: Clock ticks
     std::atomic<int64_t> back_by{0};     // it was lost and may be back until then: Clock ticks
     std::atomic<uint64_t> served{0}, failed{0};
