@@ -2,6 +2,8 @@
 // (README.md, Equal texts).
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <memory>
 #include <random>
 #include <string>
@@ -119,6 +121,45 @@ TEST_F(ExactTest, GuessedTokensEqualThoseOneByOne) {
   EXPECT_EQ(engine_->Stats().draft_tokens, 0u);
   ExpectSame(ask(true), expected, "guessed");
   EXPECT_GE(engine_->Stats().draft_tokens_accepted, 3u);  // how many depends on what steps cost
+}
+
+// StepWidth: what 3 sequences compute is what one does alone, and the fourth, with whose help a block is
+// filled up, is as it was before; also when it has no room left.
+TEST_F(ExactTest, WhoFillsUpAStepIsAsBefore) {
+  options_.threads = 1;
+  options_.max_model_len = 256;
+  Load();
+  Decoder& decoder = *model_->decoder;
+  const std::atomic<bool> never = false;
+  const auto hold = [&](uint32_t sequence, uint32_t tokens) {
+    std::vector<Row> rows;
+    for (uint32_t i = 0; i < tokens; ++i) rows.push_back({sequence, i, text_[i], i + 1 == tokens});
+    EXPECT_EQ(decoder.Decode(rows, never), DecodeResult::kOk);
+    std::vector<uint8_t> state;
+    EXPECT_TRUE(decoder.Save(sequence, &state));
+    return state;
+  };
+  constexpr uint32_t kSteps = 20;
+  std::vector<std::vector<float>> alone;
+  for (uint32_t i = 0; i < kSteps; ++i) {
+    const Row row{0, i, text_[i], true};
+    ASSERT_EQ(decoder.Decode({&row, 1}, never), DecodeResult::kOk);
+    const auto logits = decoder.Logits(0);
+    alone.emplace_back(logits.begin(), logits.end());
+  }
+  for (const uint32_t held : {0u, 40u, decoder.max_length()}) {
+    for (uint32_t s = 0; s < 4; ++s) decoder.Truncate(s, 0);
+    const auto before = held > 0 ? hold(3, held) : std::vector<uint8_t>();
+    for (uint32_t i = 0; i < kSteps; ++i) {
+      const std::vector<Row> rows = {{0, i, text_[i], true}, {1, i, text_[i], true}, {2, i, text_[i], true}};
+      ASSERT_EQ(decoder.Decode(rows, never), DecodeResult::kOk) << held;
+      for (uint32_t s = 0; s < 3; ++s)
+        EXPECT_TRUE(std::ranges::equal(decoder.Logits(s), alone[i])) << held << ", " << s << ", step " << i;
+    }
+    std::vector<uint8_t> after;
+    ASSERT_TRUE(decoder.Save(3, &after));
+    if (held > 0) EXPECT_EQ(after, before) << held;
+  }
 }
 
 // With a quantised KV cache llama.cpp has one arithmetic for everything.

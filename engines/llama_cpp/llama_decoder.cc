@@ -16,6 +16,7 @@
 #include "llama_cpp/batch_parts.h"
 #include "llama_cpp/sequence_state.h"
 #include "llama_cpp/speculation.h"
+#include "llama_cpp/step_width.h"
 #include "llama_cpp/thread_governor.h"
 
 namespace cyllm::llama {
@@ -72,6 +73,7 @@ class LlamaDecoder final : public Decoder {
     llama_context_params params = llama_context_default_params();
     copies_streams_ = Offloads(options) || windows_;
     tiles_ = !Offloads(options) && options.kv_cache_dtype != "q8_0";
+    fills_ = !Offloads(options) && can_copy_;
     max_running_ = plan.max_num_seqs;
     max_sequences_ = max_running_ + (can_copy_ ? plan.spare : 0);
     params.n_seq_max = max_sequences_;
@@ -116,6 +118,10 @@ class LlamaDecoder final : public Decoder {
   DecodeResult Decode(std::span<const Row> rows, const std::atomic<bool>& abort) override {
     abort_ = &abort;
     kept_.clear();
+    const auto wanted = static_cast<uint32_t>(rows.size());
+    const auto threads = std::min(granted_, governor_.threads());
+    const bool tokens = fills_ && OneOfEach(rows);
+    if (tokens) rows = FillUp(rows, width_.Choose(wanted, threads));
     if (tiles_) {
       Part(rows, ubatch_, &parts_);
     } else {
@@ -123,8 +129,7 @@ class LlamaDecoder final : public Decoder {
       parts_[0].resize(rows.size());
       std::iota(parts_[0].begin(), parts_[0].end(), 0);
     }
-    const auto threads = static_cast<int32_t>(std::min(granted_, governor_.threads()));
-    llama_set_n_threads(context_.get(), threads, threads);
+    llama_set_n_threads(context_.get(), static_cast<int32_t>(threads), static_cast<int32_t>(threads));
     const auto wall = std::chrono::steady_clock::now();
     const auto cpu = ProcessCpu();
     int32_t result = 0;
@@ -132,8 +137,11 @@ class LlamaDecoder final : public Decoder {
       result = Compute(batch_.Fill(rows, parts_[i]));
       if (parts_.size() > 1 && result == 0) Keep(rows, parts_[i]);
     }
+    const ThreadGovernor::Seconds took = std::chrono::steady_clock::now() - wall;
     // With fewer, others of this process compute too: the time it gets says nothing.
-    if (granted_ == threads_) governor_.Report(std::chrono::steady_clock::now() - wall, ProcessCpu() - cpu);
+    if (granted_ == threads_) governor_.Report(took, ProcessCpu() - cpu);
+    if (tokens && result == 0) width_.Report(wanted, threads, took);
+    for (const Row& row : rows.subspan(wanted)) Truncate(row.sequence, row.position);
     abort_ = nullptr;
     if (result == 0) return DecodeResult::kOk;
     return result == 2 ? DecodeResult::kAborted : DecodeResult::kFailed;
@@ -220,6 +228,26 @@ class LlamaDecoder final : public Decoder {
     return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
   }
 
+  // Whether neighbours compute a token each.
+  static bool OneOfEach(std::span<const Row> rows) {
+    for (size_t i = 0; i < rows.size(); ++i)
+      if (!rows[i].logits || rows[i].sequence != rows.front().sequence + i) return false;
+    return true;
+  }
+
+  // The next neighbours compute a token too, whichever, that is forgotten afterwards; as far as there are
+  // some with room. Their logits are computed as well: the output matrix has the same blocks.
+  std::span<const Row> FillUp(std::span<const Row> rows, size_t width) {
+    if (width <= rows.size()) return rows;
+    filled_.assign(rows.begin(), rows.end());
+    for (uint32_t s = rows.back().sequence + 1; s < max_sequences_ && filled_.size() < width; ++s) {
+      const auto end = llama_memory_seq_pos_max(memory(), static_cast<llama_seq_id>(s)) + 1;
+      if (static_cast<uint32_t>(end) >= max_length_) break;
+      filled_.push_back({s, static_cast<uint32_t>(end), rows.front().token, true});
+    }
+    return filled_;
+  }
+
   // Planning its memory anew for another adapter, llama.cpp throws where there is none.
   int32_t Compute(const llama_batch& batch) {
     try {
@@ -254,6 +282,9 @@ class LlamaDecoder final : public Decoder {
   const uint32_t threads_;
   uint32_t granted_ = threads_;
   ThreadGovernor governor_;
+  StepWidth width_;
+  std::vector<Row> filled_;
+  bool fills_ = false;
   const uint32_t vocabulary_;
   const bool can_copy_;
   const bool windows_;  // two caches: what is written of a sequence has another form (sequence_state.h)

@@ -261,7 +261,8 @@ void Scheduler::PlanPrefill() {
   };
   std::vector<Slot*> slots;
   for (auto& slot : running_)
-    if (slot && OfStep(*slot) && slot->choice->prefilling()) slots.push_back(&*slot);
+    if (slot && OfStep(*slot) && slot->choice->prefilling() && !WaitsForSeat(*slot, now))
+      slots.push_back(&*slot);
   std::sort(slots.begin(), slots.end(), [&](const Slot* a, const Slot* b) { return rank(a) < rank(b); });
   const uint32_t budget = budget_.Tokens(Decoding());
   for (Slot* slot : slots) {

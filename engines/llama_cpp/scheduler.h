@@ -59,7 +59,8 @@ struct SchedulerStats {
 // A step is computed with one adapter, or none; those that have something to compute take turns.
 //
 // With a prompt lane, long prompts are computed there while others decode, and the sequence comes back with
-// all of its prompt. Those past the lane's seats are computed here, in turns as above, until one is free.
+// all of its prompt. Those past the lane's seats wait for one for a moment; then they are computed here, in
+// turns as above, until one is free.
 class Scheduler {
  public:
   using Now = std::function<TimePoint()>;
@@ -124,6 +125,7 @@ class Scheduler {
   bool DepartWithPrefix(const Slot& slot);
   bool Depart(const Slot& slot, uint32_t donor, uint32_t computed);
   void DepartLong();
+  bool WaitsForSeat(const Slot& slot, TimePoint now) const;
   bool Land(const Away& away, PromptLane::Result* result, Events* events);
   bool Full() const { return cache_.running() + away_.size() >= decoder_.max_running(); }
   void Compact();

@@ -11,6 +11,9 @@ namespace {
 // A prompt that misses less is computed here sooner than it is sent to the lane and fetched back.
 constexpr uint32_t kWorthLane = 48;
 
+// For so long, prompts that the lane has no seat for wait for one.
+constexpr std::chrono::milliseconds kForSeat{250};
+
 }  // namespace
 
 bool Scheduler::LaneIsOpen() const { return lane_ && lane_works_ && away_.size() < lane_->seats(); }
@@ -48,6 +51,12 @@ bool Scheduler::Depart(const Slot& slot, uint32_t donor, uint32_t computed) {
   away_.emplace(tickets_, Away{slot, computed});
   lane_->Submit(std::move(prompt));
   return true;
+}
+
+// Computed here, it would make tokens of others come later, and would itself be slower than there.
+bool Scheduler::WaitsForSeat(const Slot& slot, TimePoint now) const {
+  return lane_ && lane_works_ && Decoding() > 0 && slot.choice->missing() >= kWorthLane &&
+         now - slot.admitted < kForSeat;
 }
 
 // Prompts that were begun here, while nobody decoded or the lane had no seat.

@@ -69,19 +69,23 @@ TEST_F(LaneTest, APromptBegunHereGoesOnThere) {
   EXPECT_EQ(scheduler_->stats().prefilled, 301u);
 }
 
-TEST_F(LaneTest, PastTheSeatsPromptsTakeTurnsHereUntilOneIsFree) {
+TEST_F(LaneTest, PastTheSeatsPromptsWaitAndThenTakeTurnsHereUntilOneIsFree) {
   seats_ = 1;
   SchedulerOptions options;
   options.target_itl = std::chrono::milliseconds(20);
   step_takes_ = std::chrono::milliseconds(10);
   Make(4, 16, 1024, options);
-  Add(1, "a", 20);
+  Add(1, "a", 24);
   Step();
   Add(2, Long('m', 200), 2);
   Add(3, Long('p', 200), 2);
-  Step();
-  Step();
+  for (int i = 0; i < 12; ++i) {  // 240 ms
+    Step();
+    EXPECT_EQ(Rows(), 1u);
+  }
   EXPECT_EQ(scheduler_->stats().running, 3u);
+  Step();
+  Step();
   EXPECT_EQ(decoder_->steps.back().front().token, 'p');  // a part of the third one's prompt, here
   EXPECT_LE(Rows(), 16u);
   while (lane_->Step()) {
@@ -92,7 +96,7 @@ TEST_F(LaneTest, PastTheSeatsPromptsTakeTurnsHereUntilOneIsFree) {
   EXPECT_EQ(prompts_->steps.back().front().token, 'p');
   EXPECT_GE(prompts_->steps.back().front().position, 8u);  // what was computed here went along
   RunAll();
-  EXPECT_EQ(Text(1), "bcdefghijklmnopqrstu");
+  EXPECT_EQ(Text(1), "bcdefghijklmnopqrstuvwxy");
   EXPECT_EQ(Text(3), "qr");
 }
 
