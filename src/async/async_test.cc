@@ -1,6 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <future>
+#include <memory>
 #include <thread>
+#include <vector>
 
 #include "async/io_pool.h"
 #include "async/scope.h"
@@ -33,6 +37,44 @@ TEST(Signal, WakesFromAnotherThread) {
     EXPECT_TRUE(woken);
     other.join();
   }
+}
+
+// What the first of them posts runs after all of them.
+TEST(Signal, TogetherMakesAllWaitersOfAHomeReadyAtOnce) {
+  constexpr int kWaiters = 8;
+  IoPool pool(2);
+  Scope scope;
+  std::vector<std::unique_ptr<Signal>> signals;
+  std::vector<int> woken(2), seen(2);  // by home
+  std::promise<void> posted[2];
+  for (int i = 0; i < 2 * kWaiters; ++i) {
+    signals.push_back(std::make_unique<Signal>(pool.At(i % 2)));
+    scope.Spawn(pool.At(i % 2), [](Signal& s, int& w, std::function<void()> first) -> Task<> {
+      co_await s.Wait();
+      if (++w == 1) Post(s.home(), first);
+    }(*signals.back(), woken[i % 2], [&, home = i % 2] {
+                  seen[home] = woken[home];
+                  posted[home].set_value();
+                }));
+  }
+  for (int home = 0; home < 2; ++home) {  // all wait
+    std::promise<void> waiting;
+    Post(pool.At(home), [&] { waiting.set_value(); });
+    waiting.get_future().wait();
+  }
+  {
+    const Signal::Together together;
+    const Signal::Together inner;
+    for (const auto& signal : signals) {
+      signal->Notify();
+      signal->Notify();
+    }
+  }
+  for (int home = 0; home < 2; ++home) {
+    posted[home].get_future().wait();
+    EXPECT_EQ(seen[home], kWaiters);
+  }
+  EXPECT_TRUE(scope.Join());
 }
 
 TEST(Scope, JoinsItsTasksAndRefusesNewOnesWhenClosed) {

@@ -1,7 +1,10 @@
 #include "async/signal.h"
 
+#include <algorithm>
 #include <atomic>
 #include <boost/asio.hpp>
+#include <iterator>
+#include <utility>
 
 namespace cyllm {
 
@@ -14,13 +17,37 @@ struct Signal::State {
   std::atomic<bool> set{false};
 };
 
+namespace {
+thread_local Signal::Together* together = nullptr;
+}
+
 Signal::Signal(Executor home) : state_(std::make_shared<State>(std::move(home))) {}
 
 const Executor& Signal::home() const { return state_->home; }
 
 void Signal::Notify() {
   if (state_->set.exchange(true, std::memory_order_acq_rel)) return;
+  if (together) return together->states_.push_back(state_);
   asio::post(state_->home, [state = state_] { state->timer.cancel(); });
+}
+
+Signal::Together::Together() {
+  if (!together) together = this;
+}
+
+Signal::Together::~Together() {
+  if (together != this) return;
+  together = nullptr;
+  while (!states_.empty()) {
+    const Executor home = states_.front()->home;
+    const auto here = [&](const auto& state) { return state->home == home; };
+    std::vector<std::shared_ptr<State>> same;
+    std::ranges::copy_if(states_, std::back_inserter(same), here);
+    std::erase_if(states_, here);
+    asio::post(home, [same = std::move(same)] {
+      for (const auto& state : same) state->timer.cancel();
+    });
+  }
 }
 
 Task<bool> Signal::Wait(TimePoint wake_at) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "async/task.h"
 #include "base/clock.h"
@@ -18,6 +19,11 @@ class Signal {
   // Thread-safe; posts to home at most once until the waiter has seen it.
   void Notify();
 
+  // While one lives, what its thread notifies is not posted; at its end all of it is, once for each home,
+  // whose waiters are then ready together. For who has something for many: a wake-up costs more than most of
+  // what is done after it. Within another one it does nothing.
+  class Together;
+
   // On home only, one waiter at a time. True: notified (and consumed); false: `wake_at` has come.
   Task<bool> Wait(TimePoint wake_at = kNever);
 
@@ -26,6 +32,18 @@ class Signal {
  private:
   struct State;
   std::shared_ptr<State> state_;
+};
+
+class Signal::Together {
+ public:
+  Together();
+  ~Together();
+  Together(const Together&) = delete;
+  Together& operator=(const Together&) = delete;
+
+ private:
+  friend class Signal;
+  std::vector<std::shared_ptr<State>> states_;
 };
 
 // Returns at `at`, on the awaiting coroutine's executor.

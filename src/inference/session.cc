@@ -128,6 +128,15 @@ void Session::Kick() {
   if (auto to = transport()) to->Kick();
 }
 
+// After what else is ready on `home`: what that adds to the outbox goes out in the same message.
+void Session::KickSoon(const Executor& home) {
+  if (kick_soon_.exchange(true)) return;
+  Post(home, [self = shared_from_this()] {
+    self->kick_soon_ = false;
+    self->Kick();
+  });
+}
+
 bool Session::TakeMessage(pb::SessionMessage* out) {
   MutexLock lock(mutex_);
   return !closed_ && outbox_.Take(out);
@@ -136,6 +145,7 @@ bool Session::TakeMessage(pb::SessionMessage* out) {
 void Session::OnMessage(const pb::SessionMessage& message) {
   last_heard_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
   bool snapshot_changed = false;
+  const Signal::Together together;
   for (const pb::Frame& frame : message.frames()) {
     {
       MutexLock lock(mutex_);
@@ -300,23 +310,17 @@ Task<> Session::Serve(std::shared_ptr<Session>, std::shared_ptr<Incoming> incomi
   EventStream stream = options_.serves->Infer(std::move(incoming->request), incoming->context);
   incoming->stream = stream.get();
   Status end;
-  bool queued = false;  // events in the outbox of which the transport was not told
   while (true) {
     if (incoming->cancelled) {
       end = MakeStatus(Code::kCancelled, "cancelled by the caller");
       break;
     }
     if (incoming->credit <= 0) {
-      if (std::exchange(queued, false)) Kick();
       co_await incoming->signal->Wait();
       continue;
     }
-    // What is there goes out in one message: the last events and the end, mostly.
-    NextResult next = co_await stream->Next(queued ? kPoll : kNever);
-    if (next.what == NextResult::What::kTimeout) {
-      if (std::exchange(queued, false)) Kick();
-      continue;
-    }
+    NextResult next = co_await stream->Next(kNever);
+    if (next.what == NextResult::What::kTimeout) continue;
     if (next.what == NextResult::What::kEnd) {
       end = std::move(next.end);
       break;
@@ -341,7 +345,7 @@ Task<> Session::Serve(std::shared_ptr<Session>, std::shared_ptr<Incoming> incomi
     }
     if (bytes > 0) send();
     incoming->credit -= deltas;
-    queued = true;
+    KickSoon(incoming->home);
   }
   incoming->stream = nullptr;
   stream.reset();
@@ -349,7 +353,8 @@ Task<> Session::Serve(std::shared_ptr<Session>, std::shared_ptr<Incoming> incomi
     MutexLock lock(mutex_);
     incoming_.erase(id);
   }
-  SendEnd(id, end);
+  PutEnd(id, end);
+  KickSoon(incoming->home);
 }
 
 void Session::CancelIncoming(const std::shared_ptr<Incoming>& incoming) {
@@ -361,16 +366,17 @@ void Session::CancelIncoming(const std::shared_ptr<Incoming>& incoming) {
 }
 
 void Session::SendEnd(uint64_t id, const Status& status) {
+  PutEnd(id, status);
+  Kick();
+}
+
+void Session::PutEnd(uint64_t id, const Status& status) {
   pb::Frame frame;
   frame.set_id(id);
   frame.mutable_events()->set_end(true);
   if (!status.ok()) wire::Put(status, frame.mutable_events()->mutable_error());
-  {
-    MutexLock lock(mutex_);
-    if (closed_) return;
-    outbox_.Events(std::move(frame));
-  }
-  Kick();
+  MutexLock lock(mutex_);
+  if (!closed_) outbox_.Events(std::move(frame));
 }
 
 size_t Session::incoming() const {

@@ -98,16 +98,19 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<> Pulse(std::shared_ptr<Session> self);
   void CancelIncoming(const std::shared_ptr<Incoming>& incoming);
   void SendEnd(uint64_t id, const Status& status);
+  void PutEnd(uint64_t id, const Status& status);
   void Grant(uint64_t id, uint32_t deltas);
   void CancelOutgoing(uint64_t id);
   void Kick();
+  void KickSoon(const Executor& home);
   std::shared_ptr<SessionTransport> transport() const;
 
   const SessionOptions options_;
   IoPool& pool_;
   Scope& scope_;
   Signal closed_signal_;
-  std::atomic<int64_t> last_heard_{0};  // Clock ticks
+  std::atomic<int64_t> last_heard_{0};   // Clock ticks
+  std::atomic<bool> kick_soon_ = false;  // posted
 
   mutable Mutex mutex_;
   std::shared_ptr<SessionTransport> transport_ CY_GUARDED_BY(mutex_);

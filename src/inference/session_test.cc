@@ -158,6 +158,30 @@ TEST(Session, AWholeAnswerThatIsThereIsOneMessage) {
   EXPECT_EQ(pair.messages_to_left(), before + 1);
 }
 
+// As an engine does after a step. Of those on the pump's own thread: it takes nothing away meanwhile.
+TEST(Session, WhatManyRequestsSayAtOnceIsOneMessage) {
+  auto fake = std::make_shared<FakeService>(std::vector<Script>{{{Event(Accepted{})}, Status::Ok(), true}});
+  Pair pair(nullptr, fake);
+  std::vector<EventStream> streams;
+  for (int i = 0; i < 16; ++i) streams.push_back(pair.Ask());
+  ASSERT_TRUE(fake->WaitForRequests(16));
+  auto seen = fake->seen();
+  std::erase_if(seen, [&](const auto& one) { return one.context.home != pair.pool().At(1); });
+  ASSERT_EQ(seen.size(), 8u);
+  pair.Settle();
+  const int before = pair.messages_to_left();
+  {
+    const Signal::Together together;
+    for (const auto& one : seen) {
+      one.pipe->Push(Event(TextDelta{0, "x"}));
+      one.pipe->End(Status::Ok());
+    }
+  }
+  pair.Settle();
+  EXPECT_EQ(pair.messages_to_left(), before + 1);
+  EXPECT_EQ(pair.right().incoming(), 8u);
+}
+
 TEST(Session, LosingTheConnectionEndsBothSides) {
   auto fake = std::make_shared<FakeService>(std::vector<Script>{{{}, Status::Ok(), true}});
   Pair pair(nullptr, fake);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "async/signal.h"
 #include "base/log.h"
 #include "sdk/engine.hpp"
 #include "worker/engine_host/convert.h"
@@ -129,6 +130,7 @@ void EngineHost::OnCache(void* self, const uint64_t* added, size_t n_added, cons
 
 void EngineHost::OnEvents(void* self, const cyllm_event* events, size_t n) {
   auto* host = static_cast<EngineHost*>(self);
+  const Signal::Together together;
   host->delivered_ += n;
   Batch batch;
   for (size_t i = 0; i < n; ++i) {
