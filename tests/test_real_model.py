@@ -1,11 +1,13 @@
 """The official OpenAI client against the real model. Golden texts: greedy, as llama.cpp's own server gives them."""
 
 import json
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import jsonschema
 import openai
 import pytest
 
@@ -178,6 +180,57 @@ def test_a_schema_is_held_to(api):
     with pytest.raises(openai.BadRequestError) as error:
         ask(api, "x", response_format=endless)
     assert "response_format" in str(error.value)
+
+
+def some_schema(source: random.Random, depth: int = 0) -> dict:
+    """An object of one to three properties, all bounded, so that answers end."""
+
+    def one() -> dict:
+        kind = source.choice(["string", "integer", "boolean", "enum", "array", "null"] + ["object"] * (depth < 1))
+        if kind == "string":
+            return {"type": "string", "minLength": source.randint(0, 3), "maxLength": source.randint(4, 12)}
+        if kind == "integer":
+            low = source.randint(-200, 1000)
+            return {"type": "integer", "minimum": low, "maximum": low + source.choice([0, 1, 7, 99, 12345])}
+        if kind == "enum":
+            return {"enum": source.sample(["red", "Blue\n", "grün", 'a "b"', 7, -1.5, None, True], source.randint(1, 5))}
+        if kind == "array":
+            low = source.randint(0, 2)
+            return {"type": "array", "items": one_simple(), "minItems": low, "maxItems": low + source.randint(0, 2)}
+        return some_schema(source, depth + 1) if kind == "object" else {"type": kind}
+
+    def one_simple() -> dict:
+        return source.choice([{"type": "integer", "minimum": 0, "maximum": 9}, {"type": "string", "maxLength": 8}, {"enum": ["x", "y"]}])
+
+    names = source.sample(["city", "unit", "name", "count", "is_open", "tags", "größe", "a b"], source.randint(1, 3))
+    return {"type": "object", "properties": {name: one() for name in names}, "required": names, "additionalProperties": False}
+
+
+# With another implementation of JSON Schema as the judge; drawn at a temperature that makes the model ramble, 16 at once.
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["schema", "tool"])
+def test_a_hundred_of_a_hundred_are_valid(real, kind):
+    def once(n: int) -> None:
+        schema = some_schema(random.Random(n))
+        kw = dict(temperature=1.3, seed=n, max_tokens=500)
+        if kind == "schema":
+            form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+            choice = ask(client(real, timeout=300), f"Invent something, number {n}.", response_format=form, **kw).choices[0]
+            assert choice.finish_reason == "stop", choice
+            text = choice.message.content
+        else:
+            tools = [WEATHER, {"type": "function", "function": {"name": "act", "description": "Acts.", "parameters": schema}}]
+            named = {"type": "function", "function": {"name": "act"}}
+            choice = ask(client(real, timeout=300), f"Do something, number {n}.", tools=tools, tool_choice=named, **kw).choices[0]
+            assert choice.finish_reason == "tool_calls" and not choice.message.content, choice
+            (call,) = choice.message.tool_calls
+            assert call.function.name == "act"
+            text = call.function.arguments
+        jsonschema.validate(json.loads(text), schema)
+
+    with ThreadPoolExecutor(16) as pool:
+        for done in [pool.submit(once, n) for n in range(100)]:
+            done.result()
 
 
 def test_embeddings(api):

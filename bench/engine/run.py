@@ -9,7 +9,7 @@ meanwhile.
 
 Workloads: private:C and shared:C (C clients; shared: a common system message of about 500 tokens, new in each round),
 stall:C (a prompt of about 3,800 tokens comes while C streams decode), neighbour:C (private, beside a busy process), copy:1
-(one client has texts edited). With --baseline-option the other server is ours too, with these keys of the registry entry (and of
+(one client has texts edited), cancel:C (hang-ups, in the prefill of a long prompt and of C streams). With --baseline-option the other server is ours too, with these keys of the registry entry (and of
 another build); with --chain ours is gateway, coordinator and worker as processes of their own instead of `serve`.
 """
 
@@ -56,6 +56,11 @@ class Server:
     def cpu(self) -> float:
         stats = [Path(f"/proc/{p.pid}/stat").read_text().rsplit(")", 1)[1].split() for p in self.processes]
         return sum(int(fields[11]) + int(fields[12]) for fields in stats) / CLOCK
+
+    def threads_cpu(self) -> float:
+        """Of the threads that there are, finer than cpu()."""
+        stats = [f.read_text().split() for p in self.processes for f in Path(f"/proc/{p.pid}/task").glob("*/schedstat")]
+        return sum(int(fields[0]) for fields in stats) / 1e9
 
     def stop(self) -> None:
         for process in self.processes:
@@ -119,6 +124,8 @@ def measure(server: Server, workload: str, round_: str, requests: int) -> dict[s
             out = workloads.closed(server.port, round_, clients, 2 * clients, prompt=30, shared=330)
         elif kind == "copy":
             out = workloads.copy(server.port, round_, max(1, requests // 4))
+        elif kind == "cancel":
+            out = workloads.cancel(server.port, round_, clients, server.threads_cpu)
         elif kind == "stall":
             out = workloads.stall(server.port, round_, clients)
         else:

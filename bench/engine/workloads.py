@@ -6,6 +6,8 @@ import random
 import statistics
 import time
 
+from collections.abc import Callable
+
 from client import Answer, Loop, Stream
 
 WORDS = ("river stone window garden letter market engine silver cotton harbour winter candle bridge forest copper meadow "
@@ -124,3 +126,33 @@ def stall(port: int, round_: str, clients: int, long: int = 3000, tokens: int = 
         "longest gap during ms": 1e3 * max(during, default=0.0),
         "tokens/s of the others during": sum(begin < t <= end for o in others for t in o.times) / (end - begin),
     }
+
+
+def cancel(port: int, round_: str, clients: int, cpu: Callable[[], float], repeats: int = 5, long: int = 3000) -> dict[str, float]:
+    """Clients that hang up. In the prefill of a long prompt that is alone: what is still computed, in time of all of `cpu`'s cores
+    (its seconds, 2 cores). In mid-stream, all at once: the first token of who comes then."""
+    after, first = [], []
+    for i in range(repeats):
+        stream = Stream(port, chat(f"[cut {round_}.{i}] {words(long, f'cut {round_}.{i}')}", 4))
+        time.sleep(0.4)
+        stream.socket.close()
+        before = cpu()
+        time.sleep(0.6)
+        after.append(1e3 * (cpu() - before) / 2)
+        loop = Loop()
+        streams = [loop.start(Stream(port, chat(f"[{round_}.{i}.{c}] {words(40, f'{round_}.{i}.{c}')}", 300))) for c in range(clients)]
+        while any(len(s.marks) < 10 for s in streams):
+            for key, _ in loop.selector.select(0.02):
+                key.data.receive()
+        for stream in streams:
+            loop.selector.unregister(stream.socket)
+            stream.socket.close()
+        loop = Loop()
+        loop.start(Stream(port, chat(f"[next {round_}.{i}] {words(8, f'next {round_}.{i}')}", 4)))
+        (answer,) = loop.run()
+        if answer.error:
+            raise RuntimeError(answer.error)
+        first.append(1e3 * answer.ttft)
+        time.sleep(0.3)
+    return {"computed after a hang-up ms": statistics.median(after), "most ms": max(after),
+            "next one's TTFT ms": statistics.median(first)}  # fmt: skip

@@ -148,6 +148,11 @@ class JinjaTemplate final : public ChatTemplate {
   std::string source() const override { return common_chat_templates_source(templates_.get()); }
 
  private:
+  struct Calls {
+    bool forced;    // there has to be one
+    bool parallel;  // there may be several
+  };
+
   bool RenderAsGiven(const ChatInput& in, ChatPrompt* out, ChatError* error) const {
     std::vector<Tool> tools;
     ToolChoice choice;
@@ -168,8 +173,10 @@ class JinjaTemplate final : public ChatTemplate {
       error->message = "tool_choice asks for a call, and there are no tools";
       return Wrong("tool_choice", error);
     }
-    if (tools_ && !tools.empty() && format.empty()) return RenderNative(in, tools, forced, out, error);
-    return RenderOwn(in, tools, forced, format, out, error);
+    // Who names a function wants it called once.
+    const Calls wanted{forced, in.parallel_tool_calls && choice.kind != ToolChoice::Kind::kNamed};
+    if (tools_ && !tools.empty() && format.empty()) return RenderNative(in, tools, wanted, out, error);
+    return RenderOwn(in, tools, wanted, format, out, error);
   }
 
   static bool Wrong(const char* param, ChatError* error) {
@@ -224,7 +231,7 @@ class JinjaTemplate final : public ChatTemplate {
   }
 
   // By the template's own description and form of calls.
-  bool RenderNative(const ChatInput& in, const std::vector<Tool>& tools, bool forced, ChatPrompt* out,
+  bool RenderNative(const ChatInput& in, const std::vector<Tool>& tools, Calls wanted, ChatPrompt* out,
                     ChatError* error) const {
     common_chat_templates_inputs inputs = Inputs(in.messages, in);
     for (const Tool& tool : tools) {
@@ -238,19 +245,19 @@ class JinjaTemplate final : public ChatTemplate {
       inputs.tools.push_back({tool.name, tool.description, std::move(*parameters)});
     }
     inputs.tool_choice = COMMON_CHAT_TOOL_CHOICE_AUTO;
-    inputs.parallel_tool_calls = in.parallel_tool_calls;
+    inputs.parallel_tool_calls = wanted.parallel;
     inputs.reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;
     if (Continues(inputs.messages.back())) inputs.continue_final_message = COMMON_CHAT_CONTINUATION_AUTO;
     common_chat_params params = common_chat_templates_apply(templates_.get(), inputs);
     // A forced answer begins with the call, where that is what a trigger word begins. (llama.cpp's own
     // grammar for it lets the model talk before.)
-    const bool at_once = forced && params.grammar_lazy && BeginsWithWords(params.grammar_triggers);
-    if (forced && !at_once) {
+    const bool at_once = wanted.forced && params.grammar_lazy && BeginsWithWords(params.grammar_triggers);
+    if (wanted.forced && !at_once) {
       inputs.tool_choice = COMMON_CHAT_TOOL_CHOICE_REQUIRED;
       params = common_chat_templates_apply(templates_.get(), inputs);
     }
     if (params.grammar.empty())  // llama.cpp does not see how the template writes calls
-      return RenderOwn(in, tools, forced, {}, out, error);
+      return RenderOwn(in, tools, wanted, {}, out, error);
     out->text = params.prompt;
     out->special = params.preserved_tokens;
     out->stops = params.additional_stops;
@@ -276,12 +283,13 @@ class JinjaTemplate final : public ChatTemplate {
   }
 
   // Content in the template's form; calls, if there are tools, in ours.
-  bool RenderOwn(const ChatInput& in, const std::vector<Tool>& tools, bool forced, const std::string& format,
+  bool RenderOwn(const ChatInput& in, const std::vector<Tool>& tools, Calls wanted, const std::string& format,
                  ChatPrompt* out, ChatError* error) const {
     const bool calls = !tools.empty() || in.messages.find("\"tool") != std::string::npos;
-    common_chat_templates_inputs inputs = Inputs(
-        calls && !(tools_ && tools.empty()) ? DescribeInMessages(in.messages, tools, forced) : in.messages,
-        in);
+    common_chat_templates_inputs inputs =
+        Inputs(calls && !(tools_ && tools.empty()) ? DescribeInMessages(in.messages, tools, wanted.forced)
+                                                   : in.messages,
+               in);
     inputs.force_pure_content = true;  // the prompt only: no analysis of the template for an output parser
     std::string begun;
     if (Continues(inputs.messages.back())) {
@@ -291,13 +299,13 @@ class JinjaTemplate final : public ChatTemplate {
     out->text = common_chat_templates_apply(templates_.get(), inputs).prompt;
     auto spec = std::make_shared<ConstraintSpec>();
     LetThink(out->text, spec.get());
-    if (!begun.empty() || forced) NoThoughts(out, spec.get());
+    if (!begun.empty() || wanted.forced) NoThoughts(out, spec.get());
     out->text += begun;
     std::string grammar = format;
     if (!tools.empty()) {
-      const std::optional<std::string> call = CallGrammar(tools, in.parallel_tool_calls, &error->message);
+      const std::optional<std::string> call = CallGrammar(tools, wanted.parallel, &error->message);
       if (!call) return Wrong("tools", error);
-      if (forced) {
+      if (wanted.forced) {
         grammar = *call;
         spec->prefix = CallPrefix(tools);
         out->text += spec->prefix;
