@@ -1,4 +1,5 @@
 // The scheduler's dealings with the prompt lane.
+#include <algorithm>
 #include <utility>
 
 #include "llama_cpp/scheduler.h"
@@ -53,10 +54,16 @@ bool Scheduler::Depart(const Slot& slot, uint32_t donor, uint32_t computed) {
   return true;
 }
 
-// Computed here, it would make tokens of others come later, and would itself be slower than there.
+// Computed here, it would make tokens of others come later, and would itself be slower than there. But it
+// does not wait for those alone that are less urgent.
 bool Scheduler::WaitsForSeat(const Slot& slot, TimePoint now) const {
-  return lane_ && lane_works_ && Decoding() > 0 && slot.choice->missing() >= kWorthLane &&
-         now - slot.admitted < kForSeat;
+  if (!lane_ || !lane_works_ || Decoding() == 0 || slot.choice->missing() < kWorthLane) return false;
+  return now - slot.admitted < kForSeat &&
+         std::any_of(
+             away_.begin(), away_.end(),
+             [&](const auto& away) {
+               return away.second.slot.job->request->priority <= slot.job->request->priority;
+             });
 }
 
 // Prompts that were begun here, while nobody decoded or the lane had no seat.

@@ -100,6 +100,22 @@ TEST_F(LaneTest, PastTheSeatsPromptsWaitAndThenTakeTurnsHereUntilOneIsFree) {
   EXPECT_EQ(Text(3), "qr");
 }
 
+TEST_F(LaneTest, AnUrgentPromptDoesNotWaitForASeat) {
+  seats_ = 1;
+  Make(4, 512, 1024);
+  Add(1, "a", 20);
+  Step();
+  Add(2, Long('m'), 2);
+  Step();
+  TestRequest urgent(3);
+  urgent.Text(Long('p')).request.max_tokens = 2;
+  urgent.request.priority = -1;
+  Add(urgent);
+  Step();
+  Step();
+  EXPECT_EQ(Text(3).front(), 'q');
+}
+
 TEST_F(LaneTest, TakesACachedPrefixAlong) {
   Make(4, 512, 256);
   Add(1, Long('a', 80), 2);
