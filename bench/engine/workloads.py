@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import statistics
 import time
-
 from collections.abc import Callable
 
 from client import Answer, Loop, Stream

@@ -8,6 +8,9 @@ namespace cyllm {
 namespace {
 
 constexpr Millis kLookAgain{20}, kLookIdle{500};
+// A busy model stays for so long at least: whoever waited for it gets in (starting_stream.cc looks every 100
+// ms).
+constexpr Millis kLetIn{500};
 constexpr Millis kMinute{60'000};
 constexpr double kMiB = 1 << 20;
 
@@ -39,7 +42,7 @@ Status Residency::Enter(Resident* model, uint64_t bytes, const std::function<boo
   while (true) {
     const bool still_wanted = wanted();
     const TimePoint now = Clock::now();
-    std::vector<Resident*> victims;
+    std::vector<Resident*> victims, busy;
     {
       MutexLock lock(mutex_);
       const bool turn = still_wanted && line_.front() == model && MayLoad(model, now);
@@ -49,11 +52,15 @@ Status Residency::Enter(Resident* model, uint64_t bytes, const std::function<boo
         changed_.NotifyAll();
         return begun ? Status::Ok() : MakeStatus(Code::kCancelled, "nobody waits for the model any more");
       }
-      if (turn && Used(false) + bytes > options_.budget_bytes) victims = MayLeave(now);
+      if (turn && Used(false) + bytes > options_.budget_bytes) {
+        victims = MayLeave(now, options_.min_residency);
+        const Millis patience = std::max(options_.min_residency, kLetIn);
+        if (now - came >= patience) busy = MayLeave(now, patience);
+      }
       if (victims.empty()) changed_.WaitUntil(mutex_, now + kLookAgain);
     }
     if (victims.empty()) continue;
-    SendAway(std::move(victims), now - came >= options_.min_residency);
+    SendAway(victims, busy);
     MutexLock lock(mutex_);
     changed_.WaitUntil(mutex_, now + kLookAgain);
   }
@@ -90,27 +97,27 @@ bool Residency::Begin(Resident* model, uint64_t bytes, TimePoint now) {
   return true;
 }
 
-std::vector<Resident*> Residency::MayLeave(TimePoint now) const {
+std::vector<Resident*> Residency::MayLeave(TimePoint now, Millis after) const {
   std::vector<Resident*> models;
   for (const auto& [model, place] : places_)
-    if (!place.leaves && place.since != kNever && now - place.since >= options_.min_residency)
-      models.push_back(model);
+    if (!place.leaves && place.since != kNever && now - place.since >= after) models.push_back(model);
   return models;
 }
 
-// One of them: the one that was not used for longest.
-void Residency::SendAway(std::vector<Resident*> models, bool busy_ones) {
+// The one that was not used for longest, of `models` one that is idle, else of `busy`.
+void Residency::SendAway(const std::vector<Resident*>& models, const std::vector<Resident*>& busy) {
   std::vector<std::pair<TimePoint, Resident*>> order;
   for (Resident* model : models) order.emplace_back(model->last_used(), model);
   std::ranges::sort(order);
-  const auto idle =
-      std::ranges::find_if(order, [](const auto& entry) { return entry.second->UnloadIfIdle(); });
-  if (idle == order.end() && !busy_ones) return;
-  Resident* const gone = idle == order.end() ? order.front().second : idle->second;
-  if (idle == order.end()) gone->Unload();
-  Log()->info("model '{}' makes room for another", gone->id());
+  auto gone = std::ranges::find_if(order, [](const auto& entry) { return entry.second->UnloadIfIdle(); });
+  if (gone == order.end()) {
+    gone = std::ranges::find_if(order, [&](const auto& e) { return std::ranges::count(busy, e.second) > 0; });
+    if (gone == order.end()) return;
+    gone->second->Unload();
+  }
+  Log()->info("model '{}' makes room for another", gone->second->id());
   MutexLock lock(mutex_);
-  if (const auto place = places_.find(gone); place != places_.end()) place->second.leaves = true;
+  if (const auto place = places_.find(gone->second); place != places_.end()) place->second.leaves = true;
 }
 
 void Residency::Loaded(Resident* model, uint64_t bytes) {

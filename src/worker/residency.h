@@ -4,7 +4,8 @@
 //
 // A load waits for its turn in the order they came. It takes another model's place only when that one has
 // been there for `min_residency`, and has nothing to do; one that always has something to do gives way (its
-// requests end first, new ones wait for their own turn) once the load has waited for `min_residency` too.
+// requests end first, new ones wait for their own turn) once the load has waited for `min_residency` too,
+// and both for half a second at least: who waited for it gets in.
 // Models that come back count against `reloads_per_minute`.
 //
 // Thread-safe. Never calls a Resident with its lock held.
@@ -72,10 +73,10 @@ class Residency {
   uint64_t Need(const Resident* model, uint64_t estimate) const CY_REQUIRES(mutex_);
   uint64_t Used(bool with_leaving) const CY_REQUIRES(mutex_);
   bool MayLoad(const Resident* model, TimePoint now) const CY_REQUIRES(mutex_);
-  // Those that have been there for long enough.
-  std::vector<Resident*> MayLeave(TimePoint now) const CY_REQUIRES(mutex_);
+  // Those that have been there for so long.
+  std::vector<Resident*> MayLeave(TimePoint now, Millis after) const CY_REQUIRES(mutex_);
   bool Begin(Resident* model, uint64_t bytes, TimePoint now) CY_REQUIRES(mutex_);
-  void SendAway(std::vector<Resident*> models, bool busy_ones);
+  void SendAway(const std::vector<Resident*>& models, const std::vector<Resident*>& busy);
   void WatchIdle();
 
   const ResidencyOptions options_;

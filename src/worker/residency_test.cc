@@ -97,6 +97,18 @@ TEST(Residency, WhoIsAlwaysBusyGivesWayInTheEnd) {
   EXPECT_FALSE(busy.loaded);
 }
 
+// Not even where nothing is asked for, or who waited for it would be told that it goes.
+TEST(Residency, WhoIsBusyStaysForHalfASecond) {
+  Residency residency({.budget_bytes = 100 * kMiB, .min_residency = Millis(0)});
+  Model busy(residency, "busy"), next(residency, "next");
+  ASSERT_TRUE(busy.Load(60 * kMiB).ok());
+  busy.busy = true;
+  const TimePoint begin = Clock::now();
+  EXPECT_TRUE(next.Load(60 * kMiB).ok());
+  EXPECT_GE(Clock::now() - begin, Millis(500));
+  EXPECT_FALSE(busy.loaded);
+}
+
 TEST(Residency, LoadingToAndFroIsBounded) {
   Residency residency({.budget_bytes = 100 * kMiB, .min_residency = Millis(0), .reloads_per_minute = 2});
   Model a(residency, "a"), b(residency, "b"), fresh(residency, "fresh");
