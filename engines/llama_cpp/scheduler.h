@@ -156,6 +156,7 @@ class Scheduler {
   PrefixCache cache_;
   ChunkBudget budget_;
   GuessLength guess_length_;
+  Acceptance acceptance_;  // of all texts
   std::unordered_map<uint64_t, std::unique_ptr<Job>> jobs_;
   std::set<Slot, First> waiting_;
   std::vector<std::optional<Slot>> running_;  // by sequence

@@ -14,8 +14,8 @@ void Scheduler::PlanGuess(Slot* slot) {
   const Guess guess = Lookup(choice.tokens(), std::min(left - 1, GuessLength::kMost));
   slot->guess.assign(guess.tokens.begin(), guess.tokens.end());
   slot->match = guess.match;
-  uint32_t n =
-      guess_length_.Best(choice.acceptance().Rate(guess.match), static_cast<uint32_t>(guess.tokens.size()));
+  uint32_t n = guess_length_.Best(choice.acceptance().Rate(guess.match, acceptance_),
+                                  static_cast<uint32_t>(guess.tokens.size()));
   for (; n > 0 && slot->job->Reserve(); --n) ++slot->planned;
 }
 
@@ -43,7 +43,8 @@ void Scheduler::Verify(uint32_t sequence, TimePoint now, Events* events) {
   stats_.guessed += guessed;
   stats_.guessed_right += right;
   const bool more = guessed == 0 && holds && !choice.finished();  // it would have been right
-  choice.acceptance().Report(slot.match, right + (more ? 1 : 0), !holds);
+  for (Acceptance* learns : {&choice.acceptance(), &acceptance_})
+    learns->Report(slot.match, right + (more ? 1 : 0), !holds);
   if (choice.finished()) Free(sequence);
   Emit(slot, events);
 }

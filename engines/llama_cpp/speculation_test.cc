@@ -43,22 +43,41 @@ TEST(LookupTest, NothingWhereThereIsNone) {
 }
 
 TEST(AcceptanceTest, IsLearntForEachLengthOfMatch) {
+  const Acceptance none;
   Acceptance a;
-  EXPECT_EQ(a.Rate(3), 0.5);
+  EXPECT_EQ(a.Rate(3, none), 0.5);
   for (int i = 0; i < 10; ++i) a.Report(16, 1, false);
   for (int i = 0; i < 10; ++i) a.Report(3, 0, true);
-  EXPECT_GT(a.Rate(16), 0.85);
-  EXPECT_LT(a.Rate(3), 0.15);
-  EXPECT_EQ(a.Rate(8), 0.5);
-  a.Report(8, 3, true);
-  EXPECT_NEAR(a.Rate(8), 4.0 / 6, 0.05);
+  EXPECT_LT(a.Rate(3, none), 0.15);
+  EXPECT_EQ(a.Rate(8, none), a.Rate(3, none)) << "nothing else is known of it";
+  EXPECT_GT(a.Rate(16, none), 0.8);
+  for (int i = 0; i < 10; ++i) a.Report(8, 3, true);
+  EXPECT_NEAR(a.Rate(8, none), 0.75, 0.1);
   for (int i = 0; i < 100; ++i) a.Report(3, 4, false);  // what was long ago does not count
-  EXPECT_GT(a.Rate(3), 0.9);
+  EXPECT_GT(a.Rate(3, none), 0.9);
+}
+
+TEST(AcceptanceTest, ALongMatchIsTakenForAsGoodAsShortOnes) {
+  const Acceptance none;
+  Acceptance a;
+  a.Report(3, 2, false);
+  EXPECT_NEAR(a.Rate(3, none), 0.75, 0.01);
+  EXPECT_EQ(a.Rate(16, none), a.Rate(3, none));
+}
+
+TEST(AcceptanceTest, OtherTextsCountALittle) {
+  Acceptance others, a;
+  for (int i = 0; i < 100; ++i) others.Report(3, 1, false);
+  EXPECT_NEAR(a.Rate(3, others), 0.75, 0.02);
+  for (int i = 0; i < 4; ++i) a.Report(3, 0, true);
+  EXPECT_LT(a.Rate(3, others), 0.4);
 }
 
 TEST(GuessLengthTest, FollowsChanceAndCost) {
   GuessLength length;
   EXPECT_EQ(length.Best(0.5, 7), 0u);
+  EXPECT_EQ(length.Best(0.99, 15), 15u);
+  EXPECT_EQ(length.Best(0.96, 15), 7u);
   EXPECT_EQ(length.Best(0.99, 7), 7u);
   EXPECT_EQ(length.Best(0.99, 6), 3u);
   EXPECT_EQ(length.Best(0.99, 0), 0u);
