@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import statistics
 import time
@@ -129,7 +130,7 @@ def stall(port: int, round_: str, clients: int, long: int = 3000, tokens: int = 
 
 def cancel(port: int, round_: str, clients: int, cpu: Callable[[], float], repeats: int = 5, long: int = 3000) -> dict[str, float]:
     """Clients that hang up. In the prefill of a long prompt that is alone: what is still computed, in time of all of `cpu`'s cores
-    (its seconds, 2 cores). In mid-stream, all at once: the first token of who comes then."""
+    (its seconds). In mid-stream, all at once: the first token of who comes then."""
     after, first = [], []
     for i in range(repeats):
         stream = Stream(port, chat(f"[cut {round_}.{i}] {words(long, f'cut {round_}.{i}')}", 4))
@@ -137,7 +138,7 @@ def cancel(port: int, round_: str, clients: int, cpu: Callable[[], float], repea
         stream.socket.close()
         before = cpu()
         time.sleep(0.6)
-        after.append(1e3 * (cpu() - before) / 2)
+        after.append(1e3 * (cpu() - before) / len(os.sched_getaffinity(0)))
         loop = Loop()
         streams = [loop.start(Stream(port, chat(f"[{round_}.{i}.{c}] {words(40, f'{round_}.{i}.{c}')}", 300))) for c in range(clients)]
         while any(len(s.marks) < 10 for s in streams):
