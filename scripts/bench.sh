@@ -31,5 +31,6 @@ bench_engine() {
   load peer
   step "llama-server" "the lines above say what broke" build_peer all
   step "model" "the lines above say what broke" bench_model
-  "$ROOT/bench/engine/run.py" --binary "$BINARY" --peer "$LLAMA_SERVER" --model "$PEER/model.Q4_0.gguf" "$@"
+  "$ROOT/bench/engine/run.py" --binary "$BINARY" --peer "$LLAMA_SERVER" --ideal "$PEER/build/bin/llama-batched-bench" --chain \
+    --model "$PEER/model.Q4_0.gguf" "$@"
 }

@@ -1,16 +1,21 @@
 #!/usr/bin/env python3
 """Our engine against llama-server of the same llama.cpp: ratios within one run.
 
-Both servers get the same GGUF, threads, sequences, context and ggml libraries. They are driven in turns (A B, B A, ...);
-the ratio of a pair is what counts, and the mean of the pairs' ratios is printed with its 95 % interval. Run nothing else
-meanwhile.
+All servers get the same GGUF, threads, sequences, context and ggml libraries. They are driven in turns (A B C, C B A, ...);
+the ratios within a turn are what counts, and their mean is printed with its 95 % interval. Run nothing else meanwhile.
 
-    run.py --model FILE.gguf {--peer LLAMA_SERVER | --baseline-option JSON [--baseline-binary CY_LLM]} [--chain] [--binary CY_LLM] [--pairs N] [--workload NAME ...]
+    run.py --model FILE.gguf [--peer LLAMA_SERVER] [--ideal LLAMA_BATCHED_BENCH] [--baseline-option JSON [--baseline-binary CY_LLM]]
+           [--chain] [--binary CY_LLM] [--pairs N] [--workload NAME ...]
 
 Workloads: private:C and shared:C (C clients; shared: a common system message of about 500 tokens, new in each round),
 stall:C (a prompt of about 3,800 tokens comes while C streams decode), neighbour:C (private, beside a busy process), copy:1
-(one client has texts edited), cancel:C (hang-ups, in the prefill of a long prompt and of C streams). With --baseline-option the other server is ours too, with these keys of the registry entry (and of
-another build); with --chain ours is gateway, coordinator and worker as processes of their own instead of `serve`.
+(one client has texts edited), cancel:C (hang-ups, in the prefill of a long prompt and of C streams).
+
+Beside `cy-llm serve` there are: with --peer llama-server; with --baseline-option another of ours, with these keys of the
+registry entry (and of another build); with --chain gateway, coordinator and worker as processes of their own. Ratios are to
+the first of llama-server, the baseline and serve, and the chain's to serve too. With --ideal, llama.cpp's own bench tool
+takes its turn in private:C: its tokens/s is what it would take to compute the same prompts in chunks of 64 and then the same
+answers, all C at a time.
 """
 
 from __future__ import annotations
@@ -93,16 +98,37 @@ def start_ours(args: argparse.Namespace, folder: Path, name: str, binary: str, o
     return Server(name, commands, port, folder / f"{name}.log", "ready")
 
 
-def start(args: argparse.Namespace, folder: Path) -> list[Server]:
-    ours = start_ours(args, folder, "cy-llm", args.binary, args.ours_option, args.chain)
-    if args.baseline_option is not None:
-        return [start_ours(args, folder, "baseline", args.baseline_binary or args.binary, args.baseline_option, chain=False), ours]
+def start_peer(args: argparse.Namespace, folder: Path) -> Server:
     port = free_port()
     total = args.sequences * args.context
     peer = [args.peer, "-m", args.model, "--host", "127.0.0.1", "--port", str(port), "-t", str(args.threads),
             "-np", str(args.sequences), "-c", str(total), "-fa", "on", "--no-kv-unified", "-cram", "0", "--no-ui",
             "--log-disable", *args.peer_option]  # fmt: skip
-    return [Server("llama-server", [peer], port, folder / "peer.log", "health"), ours]
+    return Server("llama-server", [peer], port, folder / "peer.log", "health")
+
+
+def start(args: argparse.Namespace, folder: Path) -> list[Server]:
+    servers = [start_peer(args, folder)] if args.peer else []
+    if args.baseline_option is not None:
+        binary = args.baseline_binary or args.binary
+        servers.append(start_ours(args, folder, "baseline", binary, args.baseline_option, chain=False))
+    servers.append(start_ours(args, folder, "cy-llm", args.binary, args.ours_option, chain=False))
+    if args.chain:
+        servers.append(start_ours(args, folder, "chain", args.binary, args.ours_option, chain=True))
+    return servers
+
+
+def ideal(args: argparse.Namespace, clients: int) -> dict[str, float]:
+    """Tokens/s of llama.cpp's own bench tool: of prompts in chunks of 64, of answers that are computed together."""
+    run = subprocess.run([args.ideal, "-m", args.model, "-t", str(args.threads), "-c", str(256 * clients), "-b", "64", "-ub", "64",
+                          "-fa", "on", "-npp", "160", "-ntg", "64", "-npl", str(clients), "--output-format", "jsonl"],
+                         check=True, capture_output=True, text=True)  # fmt: skip
+    return json.loads(run.stdout)
+
+
+def share_of_ideal(row: dict[str, float], tool: dict[str, float]) -> float:
+    took = row["prompt tokens computed"] / tool["speed_pp"] + row["output tokens"] / tool["speed_tg"]
+    return row["steady tokens/s"] * took / row["output tokens"]
 
 
 def busy() -> float:
@@ -150,15 +176,20 @@ def interval(ratios: list[float]) -> tuple[float, float, float]:
     return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
 
 
-def report(workload: str, rows: dict[str, list[dict[str, float]]]) -> None:
-    (name, peer), (_, ours) = rows.items()
-    print(f"\n{workload}, {len(ours)} pairs{name:>32}{'cy-llm':>16}      ratio (95 % interval)")
-    for key in ours[0]:
-        a, b = [r[key] for r in peer], [r[key] for r in ours]
-        line = f"  {key:32} {statistics.median(a):14.1f} {statistics.median(b):14.1f}"
-        if all(x > 0 for x in a + b) and "CPU %" not in key:
-            mean, low, high = interval([y / x for x, y in zip(a, b)])
-            line += f"      {mean:6.3f} ({low:.3f} to {high:.3f})"
+def report(workload: str, turns: int, rows: dict[str, list[dict[str, float]]]) -> None:
+    first, *others = rows
+    against = [(name, first) for name in others]
+    if "chain" in rows and first != "cy-llm":
+        against.append(("chain", "cy-llm"))
+    print(f"\n{workload}, {turns} turns".ljust(35) + "".join(f"{name:>14}" for name in rows)
+          + "".join(f"{f'{a} / {b}':>30}" for a, b in against))  # fmt: skip
+    for key in rows[first][0]:
+        values = {name: [r[key] for r in of] for name, of in rows.items()}
+        line = f"  {key:32}" + "".join(f"{statistics.median(v):14.{2 if key == 'of the ideal' else 1}f}" for v in values.values())
+        for a, b in against:
+            if all(x > 0 for x in values[a] + values[b]) and "CPU %" not in key:
+                mean, low, high = interval([y / x for y, x in zip(values[a], values[b])])
+                line += f"{f'{mean:.3f} ({low:.3f} to {high:.3f})':>30}"
         print(line, flush=True)
 
 
@@ -166,12 +197,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--peer", help="llama-server (bench/engine/peer builds it)")
-    parser.add_argument("--baseline-option", help="instead of llama-server: ours with these keys, as JSON")
+    parser.add_argument("--ideal", help="llama-batched-bench (bench/engine/peer builds it)")
+    parser.add_argument("--baseline-option", help="another of ours, with these keys, as JSON")
     parser.add_argument("--binary", default=str(Path(__file__).parents[2] / "build/release/bin/cy-llm"))
     parser.add_argument("--baseline-binary", help="of another build; default: --binary")
-    parser.add_argument("--chain", action="store_true", help="ours as three processes")
+    parser.add_argument("--chain", action="store_true", help="ours as three processes, too")
     parser.add_argument("--workload", action="append", help="default: private:1 private:8 private:16 shared:16 stall:8")
-    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--pairs", type=int, default=7, help="turns")
     parser.add_argument("--requests", type=int, default=24, help="requests of a private run, at least two per client")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sequences", type=int, default=16)
@@ -182,8 +214,8 @@ def main() -> None:
     parser.add_argument("--round", default="0", help="another name, other prompts")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    if (args.peer is None) == (args.baseline_option is None):
-        parser.error("one of --peer and --baseline-option")
+    if not (args.peer or args.baseline_option or args.chain):
+        parser.error("one of --peer, --baseline-option and --chain: what to compare with")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # the servers end too
     args.model = str(Path(args.model).resolve())
     everything: dict[str, dict[str, list[dict[str, float]]]] = {}
@@ -195,8 +227,13 @@ def main() -> None:
                 for pair in range(args.pairs):
                     for server in servers if pair % 2 == 0 else servers[::-1]:
                         rows[server.name].append(measure(server, workload, f"{args.round}.{workload}.{pair}", args.requests))
+                    kind, _, count = workload.partition(":")
+                    if args.ideal and kind == "private":
+                        tool = ideal(args, int(count))
+                        for of in rows.values():
+                            of[-1]["of the ideal"] = share_of_ideal(of[-1], tool)
                 everything[workload] = rows
-                report(workload, rows)
+                report(workload, args.pairs, rows)
         finally:
             for server in servers:
                 server.stop()

@@ -48,6 +48,7 @@ def summary(answers: list[Answer], wall: float) -> dict[str, float]:
         "ITL p50 ms": 1e3 * percentile(gaps, 0.5),
         "ITL p99 ms": 1e3 * percentile(gaps, 0.99),
         "ITL max ms": 1e3 * max(gaps, default=0.0),
+        "output tokens": float(tokens),
         "prompt tokens computed": float(sum(a.prompt_tokens - a.cached_tokens for a in answers)),
         "tokens per frame": tokens / max(1, len(frames)),
     }
