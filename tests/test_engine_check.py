@@ -52,7 +52,7 @@ def test_engines_are_listed_unloaded_with_what_stands_against_them(tmp_path):
     listed = json.loads(run("engines", "--json").stdout)
     plugins = {p["name"]: p for p in listed["plugins"]}
     for name in ("echo", "llama_cpp"):
-        assert plugins[name]["runs_here"] and plugins[name]["abi"] == "1.1" and "chat" in plugins[name]["capabilities"]
+        assert plugins[name]["runs_here"] and plugins[name]["abi"] == "1.2" and "chat" in plugins[name]["capabilities"]
     assert {"vllm", "sglang", "ollama"} <= {s["name"] for s in listed["servers"]}
 
     for name, abi, devices in (("future", 2, ["cpu"]), ("chip", 1, ["ascend"])):
@@ -62,6 +62,6 @@ def test_engines_are_listed_unloaded_with_what_stands_against_them(tmp_path):
         (tmp_path / name / "manifest.json").write_text(json.dumps(manifest))
         (tmp_path / name / ECHO.name).write_bytes(ECHO.read_bytes())
     text = run("engines", "--engine-dir", tmp_path).stdout
-    assert "future, 7 (ABI 2.0): cannot run here: made for ABI 2.0, this program offers 1.1\n" in text
+    assert "future, 7 (ABI 2.0): cannot run here: made for ABI 2.0, this program offers 1.2\n" in text
     if not any(Path("/dev").glob("davinci*")):
         assert "chip, 7 (ABI 1.0): cannot run here: needs ascend, and there is none here\n" in text

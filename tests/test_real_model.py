@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -264,6 +265,49 @@ def test_clients_that_leave_free_the_engine(real, api):
         stream.close()
     wait_until(lambda: not running(), limit=20, what="the engine to be free")
     assert ask(api, "Translate 'good morning' to Spanish.").choices[0].message.content == "Hoy, buen hora!"
+
+
+def test_forms_by_the_names_of_vllm(real, api):
+    """In chats and completions, with seeds at a temperature at which the model says anything."""
+
+    def chat(seed, **form):
+        done = ask(api, "Left or right?", temperature=1.5, seed=seed, extra_body=form).choices[0]
+        assert done.finish_reason == "stop"
+        return done.message.content
+
+    def text(seed, **form):
+        done = api.completions.create(model="default", prompt="I was born in", temperature=1.5, seed=seed, max_tokens=64, extra_body=form).choices[0]
+        assert done.finish_reason == "stop"
+        return done.text
+
+    for say in chat, text:
+        for form in {"guided_choice": ["left", "right"]}, {"structured_outputs": {"choice": ["left", "right"]}}:
+            assert {say(seed, **form) for seed in range(12)} == {"left", "right"}
+        years = {say(seed, guided_regex="(19|20)[0-9]{2}") for seed in range(6)}
+        assert len(years) > 1 and all(re.fullmatch("(19|20)[0-9]{2}", year) for year in years)
+        assert re.fullmatch("(ab)+c", say(1, guided_grammar='root ::= "ab"{1,4} "c"'))
+        assert json.loads(say(1, guided_json={"enum": [4, 5]})) in (4, 5)
+    with api.chat.completions.with_streaming_response.create(
+        model="default", messages=user("?"), stream=True, temperature=1.5, extra_body={"guided_choice": ["left", "right"]}
+    ) as stream:
+        chunks = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: {")]
+    assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"]) in ("left", "right")
+
+
+@pytest.mark.parametrize("path, body", [("/v1/chat/completions", {"messages": user("x")}), ("/v1/completions", {"prompt": "x"})])
+@pytest.mark.parametrize("form, param, words", [
+    ({"guided_choice": []}, "guided_choice", "from 1 to"),
+    ({"guided_regex": "(?=a)b"}, "guided_regex", "of this kind are not known (at character 2)"),
+    ({"guided_grammar": "root ::= root"}, "guided_grammar", "cannot be used"),
+    ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs", "'structural_tag'"),
+    ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice", "guided_regex"),
+    ({"response_format": {"type": "json_object"}, "guided_regex": "a"}, "guided_regex", "response_format"),
+])  # fmt: skip
+def test_forms_that_cannot_be_are_refused_by_name(real, path, body, form, param, words):
+    refused = http.post(real + path, json={"model": "default", **body, **form})
+    assert refused.status_code == 400, refused.text
+    error = refused.json()["error"]
+    assert error["param"] == param and param in error["message"] and words in error["message"], error
 
 
 def test_through_three_processes(start, model):

@@ -21,7 +21,8 @@ constexpr uint32_t kMaxChoices = 128;
 
 // The field that a message of ReadPrompt begins with.
 std::string_view ParamOf(std::string_view message) {
-  for (const std::string_view param : {"tools", "tool_choice", "response_format"})
+  for (const std::string_view param : {"tools", "tool_choice", "response_format", "guided_regex",
+                                       "guided_choice", "guided_grammar", "structured_outputs", "grammar"})
     if (message.starts_with(param)) return param;
   return "messages";
 }

@@ -90,6 +90,21 @@ TEST(PromptTest, GarbageIsRefused) {
   }
 }
 
+TEST(PromptTest, FormsThatItDoesNotKnowAreRefused) {
+  for (const char* field : {"guided_choice", "structured_outputs"}) {
+    cyllm_request request{};
+    request.kind = CYLLM_KIND_TEXT;
+    request.prompt = sdk::Str("x");
+    const std::string extra = std::string("{\"") + field + "\":[7]}";
+    request.extra_json = sdk::Str(extra);
+    std::string error;
+    EXPECT_FALSE(ReadPrompt(request, &error));
+    EXPECT_THAT(error, HasSubstr(field));
+    request.extra_json = sdk::Str(R"({"user":"u","guided_choice":null,"grammar":""})");
+    EXPECT_TRUE(ReadPrompt(request, &error));
+  }
+}
+
 TEST(PromptTest, TextAndTokens) {
   std::string error;
   cyllm_request request{};

@@ -54,6 +54,19 @@ std::optional<Prompt> ReadMessages(std::string_view messages_json, std::string* 
   return prompt;
 }
 
+// The first field of the body that asks for a form which echo cannot keep to; empty: none.
+std::string UnknownForm(std::string_view extra_json) {
+  json::error_code ec;
+  const json::value extra = extra_json.empty() ? json::value() : json::parse(extra_json, ec);
+  if (!extra.is_object()) return {};
+  for (const char* name :
+       {"guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar"})
+    if (const json::value* value = extra.get_object().if_contains(name);
+        value && !value->is_null() && *value != "")
+      return name;
+  return {};
+}
+
 // A vector or a score of each input.
 std::optional<Prompt> ReadInputs(const cyllm_request& request, std::string* error) {
   constexpr size_t kMost = 4096;
@@ -106,6 +119,10 @@ std::vector<std::string> Words(std::string_view text) {
 
 std::optional<Prompt> ReadPrompt(const cyllm_request& request, std::string* error) {
   Prompt prompt;
+  if (const std::string form = UnknownForm(sdk::View(request.extra_json)); !form.empty()) {
+    *error = form + " is not known to echo";
+    return std::nullopt;
+  }
   switch (request.kind) {
     case CYLLM_KIND_CHAT: {
       std::optional<Prompt> chat = ReadMessages(sdk::View(request.messages_json), error);

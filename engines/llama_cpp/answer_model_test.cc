@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdlib>
 #include <functional>
+#include <regex>
+#include <set>
 
 #include "llama_cpp/backend.h"
 #include "llama_cpp/engine.h"
@@ -197,6 +199,49 @@ TEST_F(AnswerModelTest, ObjectsAndGrammars) {
   EXPECT_TRUE(text == "yes!!!" || text == "no!!!") << text;
 }
 
+TEST_F(AnswerModelTest, ChoicesAndExpressionsAreHeldToInChatsAndCompletions) {
+  uint64_t id = 4100;
+  std::set<std::string> chosen;
+  for (int seed = 0; seed < 3 * Repeats(); ++seed) {
+    TestRequest chat(++id), text(++id), tokens(++id);
+    chat.Chat("Left or right?").extra = R"({"user":"u","guided_choice":["left","right"]})";
+    text.Text("The year is ").extra = R"({"structured_outputs":{"regex":"[0-9]{4}"}})";
+    tokens.Tokens({504, 1070}).extra =
+        R"({"response_format":{"type":"grammar","grammar":"root ::= \"ab\"+ \"c\""}})";
+    for (TestRequest* request : {&chat, &text, &tokens}) {
+      request->request.has_seed = 1;
+      request->request.seed = seed;
+      request->sampling.temperature = 1.5;
+      request->request.max_tokens = 100;
+      Submit(*request);
+    }
+    chosen.insert(gatherer_.Wait(chat.request.id).choices.at(0).text);
+    const ChoiceResult year = gatherer_.Wait(text.request.id).choices.at(0);
+    EXPECT_TRUE(std::regex_match(year.text, std::regex("[0-9]{4}"))) << year.text;
+    EXPECT_EQ(year.reason, static_cast<uint32_t>(CYLLM_FINISH_STOP));
+    const ChoiceResult rest = gatherer_.Wait(tokens.request.id).choices.at(0);
+    EXPECT_TRUE(std::regex_match(rest.text, std::regex("(ab)+c|(ab)*a?"))) << rest.text;
+  }
+  EXPECT_EQ(chosen, (std::set<std::string>{"left", "right"}));
+}
+
+TEST_F(AnswerModelTest, AFormBesideAForcedCallIsRefused) {
+  TestRequest request(4200);
+  request.Chat("x").tools = std::string("[") + kClock + "]";
+  request.extra = R"({"guided_choice":["a"]})";
+  Submit(request);
+  EXPECT_EQ(gatherer_.Wait(4200).code, CYLLM_OK);
+  TestRequest forced(4201);
+  forced.Chat("x").tools = request.tools;
+  forced.extra = request.extra;
+  forced.tool_choice = R"("required")";
+  Submit(forced);
+  const Result r = gatherer_.Wait(4201);
+  EXPECT_EQ(r.code, CYLLM_INVALID_ARGUMENT);
+  EXPECT_EQ(r.param, "guided_choice");
+  EXPECT_NE(r.message.find("tool_choice"), std::string::npos) << r.message;
+}
+
 TEST_F(AnswerModelTest, WhatCannotBeHeldToIsRefused) {
   std::string wide = R"({"type":"object","properties":{)";
   for (int i = 0; i < 1000; ++i) wide += (i ? ",\"p" : "\"p") + std::to_string(i) + "\":{}";
@@ -223,6 +268,22 @@ TEST_F(AnswerModelTest, WhatCannotBeHeldToIsRefused) {
   grammar.Chat("x").response_format = R"({"type":"grammar","grammar":"root ::= root"})";
   Submit(grammar);
   EXPECT_EQ(gatherer_.Wait(id).param, "response_format");
+  for (const char* kind : {"guided_grammar", "guided_regex"}) {
+    for (const bool chat : {false, true}) {
+      TestRequest wrong(++id);
+      if (chat) {
+        wrong.Chat("x");
+      } else {
+        wrong.Text("x");
+      }
+      wrong.extra = std::string("{\"") + kind + R"(":"root ::= (root"})";
+      Submit(wrong);
+      const Result r = gatherer_.Wait(id);
+      EXPECT_EQ(r.code, CYLLM_INVALID_ARGUMENT);
+      EXPECT_EQ(r.param, kind) << r.message;
+      EXPECT_FALSE(r.accepted);
+    }
+  }
   TestRequest after(++id);
   after.Chat("Translate 'good morning' to Spanish.");
   Submit(after);
@@ -377,6 +438,58 @@ TEST_F(AnswerModelTest, ATemplateWithToolsIsUsed) {
         << r.choices.at(0).tokens.size();
     EXPECT_EQ(r.choices.at(0).calls[0].name, "get_weather");
     if (r.choices.at(0).reason != CYLLM_FINISH_LENGTH) Parsed(r.choices.at(0).calls[0].arguments);
+  }
+  engine_.reset();
+}
+
+TEST_F(AnswerModelTest, OneCallIsOneInTheTemplatesFormToo) {
+  const auto model = Load(kToolTemplate);
+  ASSERT_TRUE(model);
+  ChatInput in;
+  in.messages = R"([{"role":"user","content":"What is the weather in Oslo and in Rome?"}])";
+  in.tools = std::string("[") + kWeather + "," + kClock + "]";
+  const std::string call =
+      "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Oslo\", \"unit\": "
+      "\"C\"}}\n</tool_call>";
+  // Whether another call may follow.
+  const auto more = [&](const char* choice, bool parallel = true) {
+    in.tool_choice = choice;
+    in.parallel_tool_calls = parallel;
+    ChatPrompt prompt;
+    ChatError error;
+    EXPECT_TRUE(model->chat->Render(in, &prompt, &error)) << error.message;
+    EXPECT_NE(prompt.text.find("The functions:"), std::string::npos) << "ours";
+    EXPECT_TRUE(prompt.constraint);
+    GrammarMatcher matcher(prompt.constraint->grammar, prompt.constraint->texts);
+    EXPECT_EQ(matcher.CanEnd(matcher.start()), in.tool_choice == R"("auto")" && parallel);
+    const auto after = matcher.Next(matcher.start(), call);
+    EXPECT_NE(after, GrammarMatcher::kDead);
+    return matcher.Next(after, "\n" + call) != GrammarMatcher::kDead ||
+           matcher.Next(after, call) != GrammarMatcher::kDead;
+  };
+  constexpr const char* kNamed = R"({"type":"function","function":{"name":"get_weather"}})";
+  EXPECT_TRUE(more(R"("auto")"));
+  EXPECT_FALSE(more(R"("auto")", false));
+  EXPECT_TRUE(more(R"("required")"));
+  EXPECT_FALSE(more(R"("required")", false));
+  EXPECT_FALSE(more(kNamed));
+  Start(*model);
+  for (int seed = 0; seed < Repeats(); ++seed) {
+    TestRequest request(9100u + static_cast<uint64_t>(seed));
+    request.messages = in.messages;
+    request.tools = in.tools;
+    request.tool_choice = kNamed;
+    request.request.parallel_tool_calls = 1;
+    request.request.max_tokens = 400;
+    request.request.has_seed = 1;
+    request.request.seed = seed;
+    request.sampling.temperature = seed == 0 ? 0 : 1.2;
+    Submit(request);
+    const Result r = gatherer_.Wait(request.request.id);
+    ASSERT_EQ(r.code, 0) << r.message;
+    ASSERT_EQ(r.choices.at(0).calls.size(), 1u);
+    EXPECT_EQ(r.choices.at(0).calls[0].name, "get_weather");
+    ExpectWeather(r.choices.at(0));
   }
   engine_.reset();
 }

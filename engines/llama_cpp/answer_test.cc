@@ -70,6 +70,30 @@ class AnswerTest : public ::testing::Test {
   std::unique_ptr<Engine> engine_;
 };
 
+TEST_F(AnswerTest, ACompletionIsHeldToAForm) {
+  script_ = "xyz";
+  Constrain(R"(root ::= "xq")");
+  chat_.on_hold = [this](const std::string& extra) { return extra == "held" ? constraint_ : nullptr; };
+  for (const bool tokens : {false, true}) {
+    TestRequest free(Id()), held(Id()), bad(Id());
+    for (TestRequest* request : {&free, &held, &bad}) {
+      if (tokens) {
+        request->Tokens({'p'});
+      } else {
+        request->Text("p");
+      }
+    }
+    held.extra = "held";
+    bad.extra = "bad";
+    EXPECT_EQ(Run(free).choices.at(0).text, "xyz");
+    EXPECT_EQ(Run(held).choices.at(0).text, "xq");
+    const Result refused = Run(bad);
+    EXPECT_EQ(refused.code, CYLLM_INVALID_ARGUMENT);
+    EXPECT_EQ(refused.param, "guided_choice");
+    EXPECT_FALSE(refused.accepted);
+  }
+}
+
 TEST_F(AnswerTest, ThoughtsContentAndCallsAreEventsOfTheirOwn) {
   ThinkAndCall();
   TestRequest request(Id());

@@ -145,6 +145,17 @@ class JinjaTemplate final : public ChatTemplate {
     }
   }
 
+  bool Hold(const std::string& response_format, const std::string& extra,
+            std::shared_ptr<const ConstraintSpec>* out, ChatError* error) const override {
+    Format format;
+    if (!ReadFormat(response_format, extra, &format, &error->message)) return Wrong(format.param, error);
+    if (format.gbnf.empty()) return true;
+    std::lock_guard lock(mutex_);
+    auto spec = std::make_shared<ConstraintSpec>();
+    *out = spec;
+    return CompileInto(format.gbnf, format.param, spec.get(), error);
+  }
+
   std::string source() const override { return common_chat_templates_source(templates_.get()); }
 
  private:
@@ -156,10 +167,11 @@ class JinjaTemplate final : public ChatTemplate {
   bool RenderAsGiven(const ChatInput& in, ChatPrompt* out, ChatError* error) const {
     std::vector<Tool> tools;
     ToolChoice choice;
-    std::string format;
+    Format format;
     if (!ReadTools(in.tools, &tools, &error->message)) return Wrong("tools", error);
     if (!ReadToolChoice(in.tool_choice, &choice, &error->message)) return Wrong("tool_choice", error);
-    if (!FormatGrammar(in.response_format, &format, &error->message)) return Wrong("response_format", error);
+    if (!ReadFormat(in.response_format, in.extra, &format, &error->message))
+      return Wrong(format.param, error);
     if (choice.kind == ToolChoice::Kind::kNone) tools.clear();
     if (choice.kind == ToolChoice::Kind::kNamed) {
       std::erase_if(tools, [&](const Tool& tool) { return tool.name != choice.name; });
@@ -173,9 +185,13 @@ class JinjaTemplate final : public ChatTemplate {
       error->message = "tool_choice asks for a call, and there are no tools";
       return Wrong("tool_choice", error);
     }
+    if (forced && !format.gbnf.empty() && format.param != Format().param) {
+      error->message = format.param + std::string(": cannot be used together with a forced tool_choice");
+      return Wrong(format.param, error);
+    }
     // Who names a function wants it called once.
     const Calls wanted{forced, in.parallel_tool_calls && choice.kind != ToolChoice::Kind::kNamed};
-    if (tools_ && !tools.empty() && format.empty()) return RenderNative(in, tools, wanted, out, error);
+    if (tools_ && !tools.empty() && format.gbnf.empty()) return RenderNative(in, tools, wanted, out, error);
     return RenderOwn(in, tools, wanted, format, out, error);
   }
 
@@ -269,6 +285,9 @@ class JinjaTemplate final : public ChatTemplate {
     };
     auto spec = std::make_shared<ConstraintSpec>();
     spec->lazy = params.grammar_lazy && !at_once;
+    // Some of llama.cpp's grammars let more calls through all the same, or none.
+    if (wanted.forced) spec->texts = GrammarMatcher::Texts::kNotBlank;
+    if (!wanted.parallel) spec->texts = GrammarMatcher::Texts::kFirst;
     if (!spec->lazy && !at_once) spec->prefix = params.generation_prompt;
     for (const common_grammar_trigger& trigger : params.grammar_triggers) {
       if (trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD) {
@@ -283,7 +302,7 @@ class JinjaTemplate final : public ChatTemplate {
   }
 
   // Content in the template's form; calls, if there are tools, in ours.
-  bool RenderOwn(const ChatInput& in, const std::vector<Tool>& tools, Calls wanted, const std::string& format,
+  bool RenderOwn(const ChatInput& in, const std::vector<Tool>& tools, Calls wanted, const Format& format,
                  ChatPrompt* out, ChatError* error) const {
     const bool calls = !tools.empty() || in.messages.find("\"tool") != std::string::npos;
     common_chat_templates_inputs inputs =
@@ -301,7 +320,7 @@ class JinjaTemplate final : public ChatTemplate {
     LetThink(out->text, spec.get());
     if (!begun.empty() || wanted.forced) NoThoughts(out, spec.get());
     out->text += begun;
-    std::string grammar = format;
+    std::string grammar = format.gbnf;
     if (!tools.empty()) {
       const std::optional<std::string> call = CallGrammar(tools, wanted.parallel, &error->message);
       if (!call) return Wrong("tools", error);
@@ -309,18 +328,18 @@ class JinjaTemplate final : public ChatTemplate {
         grammar = *call;
         spec->prefix = CallPrefix(tools);
         out->text += spec->prefix;
-      } else if (format.empty()) {
+      } else if (format.gbnf.empty()) {
         grammar = *call;
         spec->lazy = true;
         spec->trigger_words = {std::string(kToolCallOpen)};
       } else {
-        grammar = "root ::= c-root | f-root\n" + WithPrefix(*call, "c-") + WithPrefix(format, "f-");
+        grammar = "root ::= c-root | f-root\n" + WithPrefix(*call, "c-") + WithPrefix(format.gbnf, "f-");
       }
     }
     out->parser = Parser(!tools.empty(), *spec);
     if (grammar.empty()) return true;
     out->constraint = spec;
-    return CompileInto(grammar, tools.empty() ? "response_format" : "tools", spec.get(), error);
+    return CompileInto(grammar, tools.empty() ? format.param : "tools", spec.get(), error);
   }
 
   MakeParser Parser(bool tools, const ConstraintSpec& spec) const {

@@ -16,7 +16,7 @@ namespace cyllm::llama {
 
 // JSON as it came in cyllm_request; all but the messages may be empty.
 struct ChatInput {
-  std::string messages, tools, tool_choice, response_format, kwargs;
+  std::string messages, tools, tool_choice, response_format, kwargs, extra;
   bool parallel_tool_calls = true;
 };
 
@@ -43,6 +43,10 @@ class ChatTemplate {
   // A last message of the assistant is continued. False and `error` when the template, the messages, the
   // tools or the format do not allow it. What a hostile schema may cost is bounded.
   virtual bool Render(const ChatInput& in, ChatPrompt* out, ChatError* error) const = 0;
+
+  // What the text of a completion is held to (ReadFormat); null: nothing. As Render otherwise.
+  virtual bool Hold(const std::string& response_format, const std::string& extra,
+                    std::shared_ptr<const ConstraintSpec>* out, ChatError* error) const = 0;
 
   virtual std::string source() const = 0;
 };

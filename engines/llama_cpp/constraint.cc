@@ -19,7 +19,11 @@ std::string_view WithoutLeadingSpace(std::string_view text) {
 }  // namespace
 
 Constraint::Constraint(const ConstraintSpec& spec, const TokenIndex& index, const Vocabulary& vocabulary)
-    : spec_(spec), index_(index), vocabulary_(vocabulary), matcher_(spec.grammar), state_(matcher_.start()) {
+    : spec_(spec),
+      index_(index),
+      vocabulary_(vocabulary),
+      matcher_(spec.grammar, spec.texts),
+      state_(matcher_.start()) {
   if (!spec.prefix.empty()) state_ = matcher_.Next(state_, spec.prefix);
   if (state_ == GrammarMatcher::kDead) state_ = matcher_.start();
   phase_ = spec.thinking               ? Phase::kThinking

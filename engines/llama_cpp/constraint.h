@@ -19,6 +19,7 @@ namespace cyllm::llama {
 struct ConstraintSpec {
   std::shared_ptr<const Grammar> grammar;
   std::string prefix;  // what the prompt's end already holds of it
+  GrammarMatcher::Texts texts = GrammarMatcher::Texts::kAll;
 
   // Free text at first, if `lazy`: the grammar begins with the first of these that the text holds. A
   // pattern's first group, if it has one, is where.

@@ -53,6 +53,13 @@ class FakeChat final : public ChatTemplate {
     return true;
   }
   std::function<void(const ChatInput&, ChatPrompt*)> on_render;
+  bool Hold(const std::string&, const std::string& extra, std::shared_ptr<const ConstraintSpec>* out,
+            ChatError* error) const override {
+    if (on_hold) *out = on_hold(extra);
+    error->param = "guided_choice";
+    return extra != "bad";
+  }
+  std::function<std::shared_ptr<const ConstraintSpec>(const std::string& extra)> on_hold;
   std::string source() const override { return "fake"; }
 };
 

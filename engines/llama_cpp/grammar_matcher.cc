@@ -9,14 +9,19 @@ namespace {
 
 constexpr uint64_t kScansPerWork = 16;  // looking at a place is that much cheaper than reaching one
 
+bool IsSpace(uint8_t byte) { return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n'; }
+
 uint64_t Key(uint32_t a, uint32_t b) { return uint64_t{a} << 32 | b; }
 
 }  // namespace
 
-GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar) : grammar_(std::move(grammar)) {
+GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar, Texts texts)
+    : grammar_(std::move(grammar)), texts_(texts) {
   frames_.push_back({0, 0});
   StateData data;
   Close(grammar_->start(), kNoFrame, &data);
+  data.blank = texts_ != Texts::kAll;
+  data.end = data.end && !data.blank;
   start_ = Intern(std::move(data));
 }
 
@@ -41,6 +46,9 @@ GrammarMatcher::State GrammarMatcher::Next(State from, uint8_t byte) {
   work_ += at.places.size() / kScansPerWork;
   exhausted_ = exhausted_ || work_ > kMaxWork;
   if (exhausted_) return kDead;
+  data.blank = states_[static_cast<size_t>(from)].blank && IsSpace(byte);
+  data.end = data.end && !data.blank;
+  if (texts_ == Texts::kFirst && data.end) data.places.clear();
   const State to = data.places.empty() && !data.end ? kDead : Intern(std::move(data));
   (*states_[static_cast<size_t>(from)].next)[byte] = to;
   return to;
@@ -103,7 +111,7 @@ GrammarMatcher::State GrammarMatcher::Intern(StateData data) {
   const auto [first, last] = by_hash_.equal_range(hash);
   for (auto it = first; it != last; ++it) {
     const StateData& known = states_[static_cast<size_t>(it->second)];
-    if (known.end == data.end && known.places == data.places) return it->second;
+    if (known.end == data.end && known.blank == data.blank && known.places == data.places) return it->second;
   }
   states_.push_back(std::move(data));
   const auto state = static_cast<State>(states_.size() - 1);
@@ -116,6 +124,7 @@ GrammarMatcher::State GrammarMatcher::Forget(State keep) {
   if (keep == kDead || states_.size() <= kMaxStates) return keep;
   StateData kept;
   kept.end = CanEnd(keep);
+  kept.blank = states_[static_cast<size_t>(keep)].blank;
   const std::vector<Place> places = std::move(states_[static_cast<size_t>(keep)].places);
   const std::vector<Frame> frames = std::exchange(frames_, {{0, 0}});
   states_.clear();

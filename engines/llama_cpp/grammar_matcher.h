@@ -21,7 +21,11 @@ class GrammarMatcher {
   using State = int32_t;
   static constexpr State kDead = -1;
 
-  explicit GrammarMatcher(std::shared_ptr<const Grammar> grammar);
+  // Which of the grammar's texts count: all, those of more than white space, or of these only what no other
+  // one begins.
+  enum class Texts : uint8_t { kAll, kNotBlank, kFirst };
+
+  explicit GrammarMatcher(std::shared_ptr<const Grammar> grammar, Texts texts = Texts::kAll);
 
   State start() const { return start_; }
   State Next(State from, uint8_t byte);
@@ -48,6 +52,7 @@ class GrammarMatcher {
   struct StateData {
     std::vector<Place> places;
     bool end = false;
+    bool blank = false;                            // no more than white space was read, and it matters
     Grammar::ByteSet bytes;                        // on which it goes on; with `next`
     std::unique_ptr<std::array<State, 256>> next;  // made when first left
   };
@@ -62,6 +67,7 @@ class GrammarMatcher {
   State Intern(StateData data);
 
   const std::shared_ptr<const Grammar> grammar_;
+  const Texts texts_;
   State start_ = kDead;
   std::vector<StateData> states_;
   std::unordered_multimap<uint64_t, State> by_hash_;

@@ -54,6 +54,23 @@ TEST(GrammarTest, LiteralsChoicesAndRepetitions) {
   EXPECT_EQ(Says("root ::= (\n  \"a\" |\n  other\n)\nother ::= \"\\x41\\u00e4\\n\"", "A\xC3\xA4\n"), "whole");
 }
 
+TEST(GrammarTest, TextsOfMoreThanWhiteSpace) {
+  const auto grammar = Good(R"(root ::= ("ab"? [ \n]?)+)");
+  GrammarMatcher all(grammar);
+  EXPECT_TRUE(all.CanEnd(all.start()));
+  GrammarMatcher some(grammar, GrammarMatcher::Texts::kNotBlank);
+  EXPECT_FALSE(some.CanEnd(some.start()));
+  EXPECT_FALSE(some.CanEnd(some.Next(some.start(), "\n ")));
+  EXPECT_TRUE(some.CanEnd(some.Next(some.start(), " ab")));
+  EXPECT_TRUE(some.CanEnd(some.Next(some.start(), "ab\nab ")));
+  GrammarMatcher first(grammar, GrammarMatcher::Texts::kFirst);
+  EXPECT_FALSE(first.CanEnd(first.Next(first.start(), " ")));
+  const auto one = first.Next(first.start(), " ab");
+  EXPECT_TRUE(first.CanEnd(one) && first.MustEnd(one));
+  EXPECT_EQ(first.Next(one, " "), GrammarMatcher::kDead);
+  EXPECT_EQ(first.Next(first.start(), "aba"), GrammarMatcher::kDead);
+}
+
 TEST(GrammarTest, RulesNest) {
   const char* g = R"g(root ::= "(" root ")" | "[" root "]" | "x")g";
   EXPECT_EQ(Says(g, "([x])"), "whole");

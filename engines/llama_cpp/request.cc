@@ -70,6 +70,14 @@ bool FillChat(const ChatTemplate& chat, const Vocabulary& vocabulary, Request* r
   return true;
 }
 
+bool FillFormat(const ChatTemplate& chat, Request* request, cyllm_error* error) {
+  ChatError wrong;
+  if (chat.Hold(request->chat.response_format, request->chat.extra, &request->constraint, &wrong))
+    return true;
+  sdk::Fail(error, CYLLM_INVALID_ARGUMENT, wrong.message, "invalid_value", wrong.param);
+  return false;
+}
+
 // What comes before, what comes after, and the model writes the middle.
 bool FillInfill(const Vocabulary& vocabulary, Request* request, cyllm_error* error) {
   const std::optional<Vocabulary::Infill> infill = vocabulary.infill();
@@ -138,11 +146,14 @@ std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabular
   out->ignore_eos = s.ignore_eos != 0;
   for (size_t i = 0; i < s.n_stop; ++i) out->output.stop.emplace_back(sdk::View(s.stop[i]));
   if (s.n_stop_token_ids) out->stop_tokens.assign(s.stop_token_ids, s.stop_token_ids + s.n_stop_token_ids);
+  out->chat.response_format = sdk::View(in.response_format_json);
+  out->chat.extra = sdk::View(in.extra_json);
   if (in.kind == CYLLM_KIND_CHAT) {
-    out->chat = {
-        std::string(sdk::View(in.messages_json)),        std::string(sdk::View(in.tools_json)),
-        std::string(sdk::View(in.tool_choice_json)),     std::string(sdk::View(in.response_format_json)),
-        std::string(sdk::View(in.template_kwargs_json)), in.parallel_tool_calls != 0};
+    out->chat.messages = sdk::View(in.messages_json);
+    out->chat.tools = sdk::View(in.tools_json);
+    out->chat.tool_choice = sdk::View(in.tool_choice_json);
+    out->chat.kwargs = sdk::View(in.template_kwargs_json);
+    out->chat.parallel_tool_calls = in.parallel_tool_calls != 0;
   }
   out->output.scores = s.logprobs != 0;
   out->text = sdk::View(in.prompt);
@@ -155,7 +166,9 @@ std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabular
 bool FillPrompt(const ChatTemplate& chat, const Vocabulary& vocabulary, uint32_t max_length, Request* request,
                 cyllm_error* error) {
   const char* const param = request->kind == CYLLM_KIND_CHAT ? "messages" : "prompt";
-  if (request->kind == CYLLM_KIND_CHAT && !FillChat(chat, vocabulary, request, error)) return false;
+  const bool filled = request->kind == CYLLM_KIND_CHAT ? FillChat(chat, vocabulary, request, error)
+                                                       : FillFormat(chat, request, error);
+  if (!filled) return false;
   if (!request->suffix.empty()) {
     if (!FillInfill(vocabulary, request, error)) return false;
   } else if (request->kind != CYLLM_KIND_TOKENS) {

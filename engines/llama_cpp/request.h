@@ -40,7 +40,7 @@ struct Request {
   std::vector<ResumeState> resume;  // of each choice, or empty
   TimePoint submitted;
 
-  // As it came; FillPrompt reads one of them.
+  // As it came, for FillPrompt. Of a completion, `chat` has the format only.
   ChatInput chat;
   std::string text, suffix;
 

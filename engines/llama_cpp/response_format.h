@@ -1,4 +1,4 @@
-// OpenAI's response_format, and {"type": "grammar", "grammar": GBNF} beside it.
+// What an answer is held to, by the names that OpenAI, vLLM and llama-server have for it.
 #pragma once
 
 #include <string>
@@ -6,7 +6,15 @@
 
 namespace cyllm::llama {
 
-// The grammar of the content; empty: free text. False and `error` when it is not that.
-bool FormatGrammar(std::string_view response_format_json, std::string* gbnf, std::string* error);
+struct Format {
+  std::string gbnf;                       // empty: free text
+  const char* param = "response_format";  // the field that says so, or that is at fault
+};
+
+// `response_format`: OpenAI's, and {"type": "grammar", "grammar": GBNF} beside it. `extra`: the fields that
+// nobody read (cyllm_request.extra_json); of them response_format, guided_json, guided_regex, guided_choice,
+// guided_grammar, structured_outputs, json_schema and grammar count. Both are JSON, or empty. False and
+// `error` when one of them is not what it should be, or when there is more than one.
+bool ReadFormat(std::string_view response_format, std::string_view extra, Format* out, std::string* error);
 
 }  // namespace cyllm::llama

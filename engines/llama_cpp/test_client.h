@@ -68,6 +68,7 @@ struct TestRequest {
     request.tools_json = sdk::Str(tools);
     request.tool_choice_json = sdk::Str(tool_choice);
     request.response_format_json = sdk::Str(response_format);
+    request.extra_json = sdk::Str(extra);
     for (const std::string& text : inputs) given.push_back({sizeof(cyllm_input), sdk::Str(text), nullptr, 0});
     request.inputs = given.data();
     request.n_inputs = given.size();
@@ -81,7 +82,7 @@ struct TestRequest {
 
   cyllm_request request;
   cyllm_sampling sampling;
-  std::string adapter, messages, prompt, tools, tool_choice, response_format;
+  std::string adapter, messages, prompt, tools, tool_choice, response_format, extra;
   std::vector<cyllm_resume_choice> resume;
   std::vector<std::string> inputs;
   std::vector<cyllm_input> given;

@@ -2,7 +2,7 @@
  *
  * Plain C, versioned, loaded with dlopen(RTLD_LOCAL | RTLD_NOW) on first use and never unloaded.
  * A manifest (manifest.json beside the library) is read before, so that engines are listed unloaded:
- *   {"name": "echo", "version": "1", "library": "libcyllm_engine_echo.so", "abi": {"major": 1, "minor": 1},
+ *   {"name": "echo", "version": "1", "library": "libcyllm_engine_echo.so", "abi": {"major": 1, "minor": 2},
  *    "description": "...", "capabilities": ["chat", "text", "tokens"], "devices": ["cpu"],
  *    "needs_model_file": false, "default_model": "default", "options": ["ttft_ms"]}
  * `name` and `abi` are those of the table. `capabilities`: the CYLLM_CAP_* that it may have with some model,
@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 #define CYLLM_ENGINE_ABI_MAJOR 1
-#define CYLLM_ENGINE_ABI_MINOR 1
+#define CYLLM_ENGINE_ABI_MINOR 2
 
 typedef struct cyllm_str {
   const char* data;
@@ -188,6 +188,9 @@ typedef struct cyllm_request {
   const uint64_t*
       prefix_hashes; /* of the prompt's blocks; names for cached prefixes in cyllm_callbacks.cache */
   size_t n_prefix_hashes;
+  /* since 1.2 */
+  cyllm_str
+      extra_json; /* CHAT, TEXT, TOKENS: an object of the body's fields that are not in here; may be empty */
 } cyllm_request;
 
 enum {

@@ -89,6 +89,7 @@ EngineRequest::EngineRequest(uint64_t id, uint32_t credit, const RequestFacts& f
   request_.no_special_tokens = parts.no_special_tokens;
   request_.prefix_hashes = facts.prefix_hashes.data();
   request_.n_prefix_hashes = facts.prefix_hashes.size();
+  request_.extra_json = sdk::Str(parts.extra_json);
   request_.resume = resume_.empty() ? nullptr : resume_.data();
 }
 

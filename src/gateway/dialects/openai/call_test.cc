@@ -80,6 +80,46 @@ TEST(ChatTest, SchemasByTheNamesOfServers) {
   EXPECT_EQ(Chat(R"("structured_outputs":{"json":[]})").error().param, "structured_outputs");
   const auto regex = Chat(R"("structured_outputs":{"regex":"a"})");
   EXPECT_EQ((*regex->requests.at(0).payload->parts())->extra_json, R"({"structured_outputs":{"regex":"a"}})");
+  const auto text = Chat(R"("response_format":{"type":"text"},"guided_json":{"type":"object"},"grammar":"")");
+  ASSERT_TRUE(text) << text.error().message;
+  EXPECT_EQ((*text->requests.at(0).payload->parts())->response_format_json, format);
+}
+
+TEST(ChatTest, ASchemaBesideAnotherFormIsRefusedByName) {
+  const std::pair<const char*, const char*> kTable[] = {
+      {R"("response_format":{"type":"json_object"},"guided_json":{})", "'guided_json' 'response_format'"},
+      {R"("json_schema":{},"guided_json":{})", "'guided_json' 'json_schema'"},
+      {R"("guided_json":{},"guided_regex":"a")", "'guided_json' 'guided_regex'"},
+      {R"("structured_outputs":{"json":{}},"guided_choice":["a"])", "'structured_outputs' 'guided_choice'"},
+      {R"("json_schema":{},"structured_outputs":{"regex":"a"})", "'json_schema' 'structured_outputs'"}};
+  for (const auto& [fields, names] : kTable) {
+    const auto call = Chat(fields);
+    ASSERT_FALSE(call) << fields;
+    const std::string& message = call.error().message;
+    const std::string expected = names;
+    const size_t cut = expected.find(' ');
+    EXPECT_EQ("'" + call.error().param + "'", expected.substr(0, cut));
+    EXPECT_NE(message.find(expected.substr(cut + 1)), std::string::npos) << message;
+  }
+}
+
+TEST(ChatTest, FormsNeedAnEngineThatCan) {
+  const auto needs = [](const Result<dialect::Call>& call) {
+    EXPECT_TRUE(call) << call.error().message;
+    return (call->requests.at(0).facts.needs & kCapJsonSchema) != 0;
+  };
+  for (const char* field :
+       {R"("guided_choice":["a"])", R"("guided_regex":"a")", R"("guided_grammar":"g")", R"("grammar":"g")",
+        R"("structured_outputs":{"choice":["a"]})", R"("response_format":{"type":"json_object"})"}) {
+    EXPECT_TRUE(needs(Chat(field))) << field;
+    const std::string completion = R"({"prompt":"p",)" + std::string(field) + "}";
+    const auto call = ParseCompletion(completion, {});
+    EXPECT_TRUE(needs(call)) << field;
+    EXPECT_EQ((*call->requests.at(0).payload->parts())->extra_json, "{" + std::string(field) + "}");
+  }
+  for (const char* field :
+       {R"("guided_choice":null)", R"("grammar":"")", R"("response_format":{"type":"text"})"})
+    EXPECT_FALSE(needs(Chat(field))) << field;
 }
 
 TEST(ChatTest, NewNameOfMaxTokensWins) {

@@ -1,4 +1,5 @@
 #include "gateway/dialects/common/messages.h"
+#include "gateway/dialects/openai/format.h"
 #include "gateway/dialects/openai/openai.h"
 #include "gateway/dialects/openai/sampling.h"
 
@@ -31,36 +32,6 @@ void ReadTools(Fields& fields, RequestFacts& facts, PayloadParts& parts) {
   parts.parallel_tool_calls = fields.Bool("parallel_tool_calls").value_or(true);
   if (Status s = dialect::PutTools(fields.Array("tools"), fields.Find("tool_choice"), facts, parts); !s.ok())
     fields.Fail(std::move(s));
-}
-
-// The name and value of a schema by which vLLM's (old and new) and llama-server's own clients ask for JSON.
-std::pair<const char*, const json::value*> OtherSchema(Fields& fields, const json::object& body) {
-  if (const json::value* outputs = body.if_contains("structured_outputs"); outputs && outputs->is_object()) {
-    const json::object& kinds = outputs->get_object();
-    if (kinds.size() == 1 && kinds.contains("json"))
-      return {"structured_outputs", &fields.Find("structured_outputs")->get_object().at("json")};
-  }
-  for (const char* name : {"guided_json", "json_schema"})
-    if (const json::value* schema = fields.Find(name)) return {name, schema};
-  return {};
-}
-
-void ReadFormat(Fields& fields, const json::object& body, RequestFacts& facts, PayloadParts& parts) {
-  const json::object* format = fields.Object("response_format");
-  const auto [name, schema] = OtherSchema(fields, body);
-  json::object of_schema;
-  if (!format && schema) {
-    json::error_code ec;
-    json::parse_options options;
-    options.max_depth = 64;  // as bodies may have
-    const json::value read =
-        schema->is_string() ? json::parse(schema->get_string(), ec, {}, options) : *schema;
-    if (ec || !read.is_object()) return fields.Fail(name, "must hold a JSON schema, an object");
-    of_schema = {{"type", "json_schema"}, {"json_schema", {{"name", "answer"}, {"schema", read}}}};
-    format = &of_schema;
-  }
-  if (!format) return;
-  if (Status s = dialect::PutResponseFormat(*format, facts, parts); !s.ok()) fields.Fail(std::move(s));
 }
 
 void ReadTemplateArguments(Fields& fields, PayloadParts& parts) {
@@ -101,6 +72,7 @@ Result<dialect::Call> ParseChat(std::string_view body, const dialect::Limits& li
   ReadLogprobs(fields, shape, facts, parts.sampling);
   ReadTools(fields, facts, parts);
   ReadFormat(fields, *object, facts, parts);
+  NeedFormat(*object, facts);
   ReadTemplateArguments(fields, parts);
   RefuseAudio(fields);
   if (!fields.ok()) return Err(fields.status());

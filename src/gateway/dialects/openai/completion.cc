@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "gateway/dialects/common/messages.h"
+#include "gateway/dialects/openai/format.h"
 #include "gateway/dialects/openai/openai.h"
 #include "gateway/dialects/openai/sampling.h"
 
@@ -88,6 +89,7 @@ Result<dialect::Call> ParseCompletion(std::string_view body, const dialect::Limi
     parts.sampling.top_logprobs = static_cast<uint32_t>(*logprobs);
     facts.needs |= kCapLogprobs;
   }
+  NeedFormat(*object, facts);
   std::vector<Input> prompts = ReadPrompts(fields);
   if (prompts.size() * call.n > limits.max_choices)
     fields.Fail("prompt", fmt::format("asks for too many choices: prompts times n must be at most {}",
