@@ -1,5 +1,7 @@
 #include "inference/request.h"
 
+#include <utility>
+
 #include "inference/wire.h"
 
 namespace cyllm {
@@ -31,7 +33,15 @@ Result<const PayloadParts*> Payload::parts() const {
 }
 
 Status CannotDo(uint32_t missing) {
-  return MakeStatus(Code::kUnimplemented, "the model's engine cannot do what the request needs",
+  static constexpr std::pair<Capability, const char*> kNames[] = {
+      {kCapChat, "chats"},        {kCapText, "completions"},   {kCapTokens, "prompts of tokens"},
+      {kCapEmbed, "embeddings"},  {kCapRerank, "ranks"},       {kCapTools, "tools"},
+      {kCapLogprobs, "logprobs"}, {kCapJsonSchema, "formats"}, {kCapVision, "images"},
+      {kCapInfill, "suffix"},     {kCapLora, "adapters"},      {kCapTokenize, "tokens of texts"}};
+  std::string names;
+  for (const auto& [bit, name] : kNames)
+    if (missing & bit) names += (names.empty() ? ": " : ", ") + std::string(name);
+  return MakeStatus(Code::kUnimplemented, "the model's engine cannot do what the request needs" + names,
                     "unsupported",
                     missing & kCapTools    ? "tools"
                     : missing & kCapInfill ? "suffix"

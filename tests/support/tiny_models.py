@@ -1,5 +1,5 @@
 """Models of a few hundred kilobytes with random weights, for what the default model cannot show: sliding windows, recurrent
-memory, ranking, infill. Written with llama.cpp's own gguf package; the names of keys and tensors are those of its
+memory, both together, encoders that rank and embed, infill. Written with llama.cpp's own gguf package; the names of keys and tensors are those of its
 model files. The same seed gives the same file.
 
     python tests/support/tiny_models.py FOLDER"""
@@ -27,7 +27,9 @@ class Tiny:
 
     def key(self, name: str, value) -> None:
         name = f"{self.arch}.{name}"
-        if isinstance(value, bool):
+        if isinstance(value, list):
+            self.out.add_array(name, value)
+        elif isinstance(value, bool):
             self.out.add_bool(name, value)
         elif isinstance(value, int):
             self.out.add_uint32(name, value)
@@ -66,10 +68,15 @@ class Tiny:
     def ones(self, name: str, *shape: int, value: float = 1.0) -> None:
         self.out.add_tensor(name, np.full(shape, value, np.float32))
 
-    def attention_keys(self) -> None:
+    def linear(self, name: str, out: int, inner: int) -> None:
+        self.tensor(f"{name}.weight", out, inner)
+        self.tensor(f"{name}.bias", out, scale=0.1)
+
+    def attention_keys(self, kv_heads=HEADS // 2) -> None:
+        """`kv_heads`: of all layers, or a list."""
         self.key("feed_forward_length", HIDDEN)
         self.key("attention.head_count", HEADS)
-        self.key("attention.head_count_kv", HEADS // 2)
+        self.key("attention.head_count_kv", kv_heads)
         self.key("attention.layer_norm_rms_epsilon", 1e-6)
 
     def attention(self, block: str, kv: int) -> None:
@@ -156,14 +163,39 @@ def recurrent(path: Path) -> None:
     m.close()
 
 
-def ranking(path: Path) -> None:
-    """An encoder with a head of one score."""
-    m = Tiny(path, "bert", 4)
+def hybrid(path: Path) -> None:
+    """A layer of attention between two of short convolutions, whose state is the last two inputs."""
+    m = Tiny(path, "lfm2", 5)
+    m.attention_keys([HEADS // 2 if i == 1 else 0 for i in range(LAYERS)])
+    m.key("shortconv.l_cache", 3)
+    n = m.vocabulary()
+    m.tensor("token_embd.weight", n, WIDTH, scale=1.0)
+    m.ones("token_embd_norm.weight", WIDTH)  # of the output, by an old mistake of a name
+    m.tensor("output.weight", n, WIDTH, scale=1.0)
+    for i in range(LAYERS):
+        block = f"blk.{i}"
+        m.ones(f"{block}.attn_norm.weight", WIDTH)
+        if i == 1:
+            m.ones(f"{block}.attn_q_norm.weight", WIDTH // HEADS)
+            m.ones(f"{block}.attn_k_norm.weight", WIDTH // HEADS)
+            m.attention(block, WIDTH // 2)
+        else:
+            m.tensor(f"{block}.shortconv.conv.weight", WIDTH, 3)
+            m.tensor(f"{block}.shortconv.in_proj.weight", 3 * WIDTH, WIDTH)
+            m.tensor(f"{block}.shortconv.out_proj.weight", WIDTH, WIDTH)
+        m.ones(f"{block}.ffn_norm.weight", WIDTH)
+        m.gated(block)
+    m.close()
+
+
+def encoder(path: Path, seed: int, pooling: int) -> Tiny:
+    """A BERT without a head, not closed."""
+    m = Tiny(path, "bert", seed)
     m.key("feed_forward_length", HIDDEN)
     m.key("attention.head_count", HEADS)
     m.key("attention.layer_norm_epsilon", 1e-6)
     m.key("attention.causal", False)
-    m.key("pooling_type", 4)
+    m.key("pooling_type", pooling)
     n = m.vocabulary(seperator=6)  # as llama.cpp spells it
     m.out.add_token_type_count(2)
     m.out.add_uint32("tokenizer.ggml.cls_token_id", 1)
@@ -175,25 +207,32 @@ def ranking(path: Path) -> None:
         m.ones(f"{name}.weight", WIDTH)
         m.ones(f"{name}.bias", WIDTH, value=0.0)
 
-    def linear(name: str, out: int, inner: int):
-        m.tensor(f"{name}.weight", out, inner)
-        m.tensor(f"{name}.bias", out, scale=0.1)
-
     norm("token_embd_norm")
     for i in range(LAYERS):
         block = f"blk.{i}"
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            linear(f"{block}.{name}", WIDTH, WIDTH)
+            m.linear(f"{block}.{name}", WIDTH, WIDTH)
         norm(f"{block}.attn_output_norm")
-        linear(f"{block}.ffn_up", HIDDEN, WIDTH)
-        linear(f"{block}.ffn_down", WIDTH, HIDDEN)
+        m.linear(f"{block}.ffn_up", HIDDEN, WIDTH)
+        m.linear(f"{block}.ffn_down", WIDTH, HIDDEN)
         norm(f"{block}.layer_output_norm")
-    linear("cls", WIDTH, WIDTH)
-    linear("cls.output", 1, WIDTH)
+    return m
+
+
+def ranking(path: Path) -> None:
+    """An encoder with a head of one score."""
+    m = encoder(path, 4, pooling=4)
+    m.linear("cls", WIDTH, WIDTH)
+    m.linear("cls.output", 1, WIDTH)
     m.close()
 
 
-MODELS = {"plain": plain, "sliding": sliding, "recurrent": recurrent, "ranking": ranking}
+def embedding(path: Path) -> None:
+    """An encoder whose answer is the mean over the tokens."""
+    encoder(path, 6, pooling=1).close()
+
+
+MODELS = {"plain": plain, "sliding": sliding, "recurrent": recurrent, "hybrid": hybrid, "ranking": ranking, "embedding": embedding}
 
 
 def write(folder: Path) -> dict[str, Path]:
