@@ -40,7 +40,9 @@ cy_build() {
     shift
   done
   [[ $preset =~ ^(release|dev|asan|tsan)$ ]] || die "build: unknown preset '$preset'; known: release, dev, asan, tsan"
-  step "[1/2] packages" "the packages above could not be installed" install_packages "${PACKAGES_BUILD[@]}"
+  local packages=("${PACKAGES_BUILD[@]}")
+  case $preset in *san) packages+=(libclang-rt-19-dev) ;; esac
+  step "[1/2] packages" "the packages above could not be installed" install_packages "${packages[@]}"
   before=$(children_cpu)
   step "[2/2] build" "$BUILD_HINT" build_tree "$preset" app "${options[@]}"
   after=$(children_cpu)
