@@ -60,7 +60,8 @@ struct SchedulerStats {
 //
 // With a prompt lane, long prompts are computed there while others decode, and the sequence comes back with
 // all of its prompt. Those past the lane's seats wait for one for a moment; then they are computed here, in
-// turns as above, until one is free.
+// turns as above, until one is free. So they are while there are more of them than of those who decode: a
+// step of few takes half of the cores as long as one of many would, and the lane has the other half only.
 class Scheduler {
  public:
   using Now = std::function<TimePoint()>;
@@ -122,6 +123,7 @@ class Scheduler {
   bool SharesWork(const Slot& slot) const;
   void Start(const Slot& slot);
   bool LaneIsOpen() const;
+  bool Crowded() const;
   bool DepartWithPrefix(const Slot& slot);
   bool Depart(const Slot& slot, uint32_t donor, uint32_t computed);
   void DepartLong();

@@ -166,7 +166,10 @@ TEST_F(AdapterTest, PreemptedItGoesOnWithItsOwn) {
 
 TEST_F(AdapterTest, TheLaneComputesWithThem) {
   seats_ = 2;
-  Make(4, 512, 256);
+  step_takes_ = milliseconds(10);
+  SchedulerOptions options;
+  options.target_itl = milliseconds(15);  // no room for a tile: all go there
+  Make(4, 512, 256, options);
   Add(1, "a", 20);
   Step();
   const std::string system(100, 'm');

@@ -19,9 +19,25 @@ constexpr std::chrono::milliseconds kForSeat{250};
 
 bool Scheduler::LaneIsOpen() const { return lane_ && lane_works_ && away_.size() < lane_->seats(); }
 
+// More prompts than sequences that decode, and these would wait for a tile no longer than they may.
+bool Scheduler::Crowded() const {
+  const uint32_t decoding = Decoding();
+  auto prompts = static_cast<size_t>(std::count_if(running_.begin(), running_.end(), [](const auto& slot) {
+    return slot && slot->choice->prefilling() && slot->choice->missing() >= kWorthLane;
+  }));
+  size_t places = Full() ? 0 : decoder_.max_running() - cache_.running() - away_.size();
+  const Job* before = nullptr;  // a request's choices share its prompt
+  for (auto it = waiting_.begin(); it != waiting_.end() && places > 0; ++it) {
+    if (std::exchange(before, it->job) == it->job) continue;
+    ++prompts;
+    --places;
+  }
+  return prompts > decoding && budget_.Tokens(decoding) >= kTileRows;
+}
+
 // Prompts go to the lane while somebody decodes, or others of them are there already. False: it has to stay.
 bool Scheduler::DepartWithPrefix(const Slot& slot) {
-  if (!LaneIsOpen() || (away_.empty() && Decoding() == 0)) return false;
+  if (!LaneIsOpen() || (away_.empty() && (Decoding() == 0 || Crowded()))) return false;
   const auto tokens = slot.choice->tokens();
   const auto donor = cache_.Donor(slot.job->request->adapter, tokens.first(tokens.size() - 1))
                          .value_or(PrefixCache::Place{});
@@ -68,7 +84,7 @@ bool Scheduler::WaitsForSeat(const Slot& slot, TimePoint now) const {
 
 // Prompts that were begun here, while nobody decoded or the lane had no seat.
 void Scheduler::DepartLong() {
-  if (!LaneIsOpen() || Decoding() == 0) return;
+  if (!LaneIsOpen() || Decoding() == 0 || Crowded()) return;
   for (uint32_t sequence = 0; sequence < running_.size(); ++sequence) {
     const auto& slot = running_[sequence];
     if (!slot || !slot->choice->prefilling() || slot->choice->missing() < kWorthLane) continue;

@@ -69,6 +69,43 @@ TEST_F(LaneTest, APromptBegunHereGoesOnThere) {
   EXPECT_EQ(scheduler_->stats().prefilled, 301u);
 }
 
+TEST_F(LaneTest, MorePromptsThanDecodeAreComputedHere) {
+  step_takes_ = std::chrono::milliseconds(10);
+  Make(8, 64, 1024);
+  Add(1, Long('a', 80), 60);
+  Step();
+  Step();
+  for (uint64_t id = 2; id <= 4; ++id) Add(id, Long(static_cast<char>('k' + 2 * id), 100), 40);
+  const auto here = [&] { return scheduler_->stats().prefilled; };
+  while (Text(2).empty()) {
+    Step();
+    ASSERT_LE(Rows(), 127u);
+    ASSERT_TRUE(prompts_->steps.empty());
+  }
+  EXPECT_GE(here(), 180u);
+  Step();  // two decode, two do not
+  EXPECT_EQ(Rows(), 2u);
+  EXPECT_TRUE(lane_->Step());
+  RunAll();
+  EXPECT_EQ(Text(2).substr(0, 3), "pqr");
+  EXPECT_EQ(Text(4).substr(0, 3), "tuv");
+}
+
+TEST_F(LaneTest, NotWhereTheTargetHasNoRoomForATile) {
+  SchedulerOptions options;
+  options.target_itl = std::chrono::milliseconds(15);
+  step_takes_ = std::chrono::milliseconds(10);
+  Make(8, 64, 1024, options);
+  Add(1, "a", 60);
+  Step();
+  Step();
+  for (uint64_t id = 2; id <= 4; ++id) Add(id, Long(static_cast<char>('k' + 2 * id), 100), 40);
+  Step();
+  EXPECT_EQ(Rows(), 1u);
+  EXPECT_TRUE(lane_->Step());
+  RunAll();
+}
+
 TEST_F(LaneTest, PastTheSeatsPromptsWaitAndThenTakeTurnsHereUntilOneIsFree) {
   seats_ = 1;
   SchedulerOptions options;
