@@ -287,7 +287,7 @@ class JinjaTemplate final : public ChatTemplate {
     spec->lazy = params.grammar_lazy && !at_once;
     // Some of llama.cpp's grammars let more calls through all the same, or none.
     if (wanted.forced) spec->texts = GrammarMatcher::Texts::kNotBlank;
-    if (!wanted.parallel) spec->texts = GrammarMatcher::Texts::kFirst;
+    if (!wanted.parallel && (wanted.forced || spec->lazy)) spec->texts = GrammarMatcher::Texts::kFirst;
     if (!spec->lazy && !at_once) spec->prefix = params.generation_prompt;
     for (const common_grammar_trigger& trigger : params.grammar_triggers) {
       if (trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD) {
