@@ -62,6 +62,9 @@ class AnswerModelTest : public ::testing::Test {
     ASSERT_EQ(engine_->Submit(request.get(), &error), CYLLM_OK) << error.message;
   }
 
+  // A function that is named is called once, although several calls are allowed.
+  void ExpectOneNamedCall(uint64_t id, const std::string& question);
+
   static LoadedModel* model_;
   Gatherer gatherer_;
   std::unique_ptr<Engine> engine_;
@@ -97,24 +100,26 @@ int Repeats() {
   return n ? std::atoi(n) : 4;
 }
 
-TEST_F(AnswerModelTest, AForcedCallIsOne) {
-  for (int i = 0; i < Repeats(); ++i) {
-    TestRequest request(500u + static_cast<uint64_t>(i));
-    request.Chat("What is the weather in Oslo?");
-    request.tools = std::string("[") + kWeather + "," + kClock + "]";
+void AnswerModelTest::ExpectOneNamedCall(uint64_t id, const std::string& question) {
+  for (int seed = 0; seed < Repeats(); ++seed) {
+    TestRequest request(++id);
+    request.Chat(question).tools = std::string("[") + kWeather + "," + kClock + "]";
     request.tool_choice = R"({"type":"function","function":{"name":"get_weather"}})";
-    request.request.max_tokens = 200;
+    request.request.parallel_tool_calls = 1;
+    request.request.max_tokens = 400;
     request.request.has_seed = 1;
-    request.request.seed = i;
-    request.sampling.temperature = i == 0 ? 0 : 1.2;
+    request.request.seed = seed;
+    request.sampling.temperature = seed == 0 ? 0 : 1.2;
     Submit(request);
-    const Result r = gatherer_.Wait(request.request.id);
+    const Result r = gatherer_.Wait(id);
     ASSERT_EQ(r.code, 0) << r.message;
     ASSERT_EQ(r.choices.at(0).calls.size(), 1u);
     EXPECT_EQ(r.choices.at(0).calls[0].name, "get_weather");
     ExpectWeather(r.choices.at(0));
   }
 }
+
+TEST_F(AnswerModelTest, AForcedCallIsOne) { ExpectOneNamedCall(500, "What is the weather in Oslo?"); }
 
 TEST_F(AnswerModelTest, ARequiredCallIsOneOrMore) {
   for (const bool parallel : {false, true}) {
@@ -474,23 +479,7 @@ TEST_F(AnswerModelTest, OneCallIsOneInTheTemplatesFormToo) {
   EXPECT_FALSE(more(R"("required")", false));
   EXPECT_FALSE(more(kNamed));
   Start(*model);
-  for (int seed = 0; seed < Repeats(); ++seed) {
-    TestRequest request(9100u + static_cast<uint64_t>(seed));
-    request.messages = in.messages;
-    request.tools = in.tools;
-    request.tool_choice = kNamed;
-    request.request.parallel_tool_calls = 1;
-    request.request.max_tokens = 400;
-    request.request.has_seed = 1;
-    request.request.seed = seed;
-    request.sampling.temperature = seed == 0 ? 0 : 1.2;
-    Submit(request);
-    const Result r = gatherer_.Wait(request.request.id);
-    ASSERT_EQ(r.code, 0) << r.message;
-    ASSERT_EQ(r.choices.at(0).calls.size(), 1u);
-    EXPECT_EQ(r.choices.at(0).calls[0].name, "get_weather");
-    ExpectWeather(r.choices.at(0));
-  }
+  ExpectOneNamedCall(9100, "What is the weather in Oslo and in Rome?");
   engine_.reset();
 }
 

@@ -185,7 +185,7 @@ class JinjaTemplate final : public ChatTemplate {
       error->message = "tool_choice asks for a call, and there are no tools";
       return Wrong("tool_choice", error);
     }
-    if (forced && !format.gbnf.empty() && format.param != Format().param) {
+    if (forced && !format.gbnf.empty() && std::string_view(format.param) != "response_format") {
       error->message = format.param + std::string(": cannot be used together with a forced tool_choice");
       return Wrong(format.param, error);
     }

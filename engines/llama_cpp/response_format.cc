@@ -175,9 +175,7 @@ bool ReadFormat(std::string_view response_format, std::string_view extra, Format
     others = Parse(extra, &why);
     if (!others || !others->is_object()) return wrong("extra_json");
     FindFields(others->get_object(), &found);
-    out->param = kOutputs;
-    if (!FindOutputs(others->get_object(), &found, error)) return false;
-    out->param = "response_format";
+    if (!FindOutputs(others->get_object(), &found, error)) return out->param = kOutputs, false;
   }
   if (found.empty()) return true;
   const Found& field = found.back();

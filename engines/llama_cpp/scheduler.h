@@ -60,8 +60,9 @@ struct SchedulerStats {
 //
 // With a prompt lane, long prompts are computed there while others decode, and the sequence comes back with
 // all of its prompt. Those past the lane's seats wait for one for a moment; then they are computed here, in
-// turns as above, until one is free. So they are while there are more of them than of those who decode: a
-// step of few takes half of the cores as long as one of many would, and the lane has the other half only.
+// turns as above, until one is free. So they are, and the lane gets none, while there are more of them than
+// of those who decode and the target latency has room for a tile: few who decode are not worth half of the
+// cores.
 class Scheduler {
  public:
   using Now = std::function<TimePoint()>;

@@ -19,7 +19,7 @@ constexpr std::chrono::milliseconds kForSeat{250};
 
 bool Scheduler::LaneIsOpen() const { return lane_ && lane_works_ && away_.size() < lane_->seats(); }
 
-// More prompts than sequences that decode, and these would wait for a tile no longer than they may.
+// More prompts than sequences that decode, which would wait for a tile no longer than the target latency.
 bool Scheduler::Crowded() const {
   const uint32_t decoding = Decoding();
   auto prompts = static_cast<size_t>(std::count_if(running_.begin(), running_.end(), [](const auto& slot) {

@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t kShortest = 3, kLongest = 16;
 constexpr double kForget = 0.95;           // twenty tokens or so count
-constexpr double kOthers = 0.1;            // for each of another text
+constexpr double kAll = 0.1;               // of what all texts say
 constexpr double kBelief = 2;              // what shorter matches say counts as so many tokens
 constexpr double kGain = 1.1;              // less is noise
 constexpr double kWeight = 0.3, kOdd = 3;  // of a new sample; an odd one counts as so many of the usual
@@ -43,11 +43,11 @@ size_t Acceptance::Bucket(uint32_t match) {
   return static_cast<size_t>(std::clamp<int>(std::bit_width(match), 2, 5)) - 2;  // 3, 4-7, 8-15, 16
 }
 
-double Acceptance::Rate(uint32_t match, const Acceptance& others) const {
+double Acceptance::Rate(uint32_t match, const Acceptance& all) const {
   double rate = 0.5;
   for (size_t i = 0; i <= Bucket(match); ++i) {
-    const Count &here = counts_[i], &there = others.counts_[i];
-    rate = (here.right + kOthers * there.right + kBelief * rate) / (here.all + kOthers * there.all + kBelief);
+    const Count &here = counts_[i], &there = all.counts_[i];
+    rate = (here.right + kAll * there.right + kBelief * rate) / (here.all + kAll * there.all + kBelief);
   }
   return rate;
 }

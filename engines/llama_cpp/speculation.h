@@ -25,8 +25,8 @@ Guess Lookup(std::span<const Token> text, uint32_t most);
 // at first it is half, which never pays. Not thread-safe.
 class Acceptance {
  public:
-  // What was learnt from other texts counts a tenth.
-  double Rate(uint32_t match, const Acceptance& others) const;
+  // What was learnt from all texts, this one too, counts a tenth.
+  double Rate(uint32_t match, const Acceptance& all) const;
   // Of a guess, `right` tokens were, and the one that followed was not if `wrong`. Guesses that were not
   // computed are told as well, by their first token.
   void Report(uint32_t match, uint32_t right, bool wrong);
