@@ -123,15 +123,16 @@ void ModelSlot::RunLoad() {
     if (closed_) {
       end = Unavailable("the server is shutting down", "draining");
     } else if (host) {
-      host_ = *host;
+      // No second owner here: whoever is answered below may unload it at once.
+      host_ = std::move(*host);
       state_ = ModelState::kReady;
       was_loaded_ = true;
       asked_to_load_ = false;
       last_used_ = Clock::now();
-      loaded_.capabilities = (*host)->capabilities();
-      loaded_.max_model_len = (*host)->max_model_len();
-      loaded_.digest = (*host)->digest();
-      loaded_.memory_bytes = (*host)->memory_bytes();
+      loaded_.capabilities = host_->capabilities();
+      loaded_.max_model_len = host_->max_model_len();
+      loaded_.digest = host_->digest();
+      loaded_.memory_bytes = host_->memory_bytes();
     } else {
       // Why it failed is for the log: it may name paths and hosts.
       end = Unavailable("the model could not be loaded", "load_failed", options_.retry_after_failure);
