@@ -186,7 +186,6 @@ EventStream IsolatedSlot::Infer(Request request, Context context) {
   if (Usable()) {
     stream = Send(std::move(request), std::move(context));
   } else {
-    StartLoad();
     stream = WaitForStart(shared_from_this(), entry_.id, std::move(request), std::move(context));
   }
   return std::make_unique<UsingStream>(shared_from_this(), std::move(stream));
@@ -198,12 +197,7 @@ EventStream IsolatedSlot::Send(Request request, Context context) {
 }
 
 bool IsolatedSlot::Usable() const {
-  std::shared_ptr<RemoteService> remote;
-  {
-    MutexLock lock(mutex_);
-    if (unloads_) return false;
-    remote = remote_;
-  }
+  const auto remote = this->remote();
   const bool usable =
       supervisor_->state() == ServerState::kReady && remote && remote->state() == RemoteState::kSession;
   if (usable) was_loaded_ = true;
@@ -212,13 +206,7 @@ bool IsolatedSlot::Usable() const {
 
 Status IsolatedSlot::Trouble() const {
   if (closed_) return Unavailable("the server is shutting down", "draining");
-  {
-    MutexLock lock(mutex_);
-    if (unloads_ && wanted_) return Status::Ok();
-  }
-  const ServerState state = supervisor_->state();
-  if (state == ServerState::kStopped) return Unavailable("the model is being unloaded", "draining");
-  if (state == ServerState::kFailed)
+  if (supervisor_->state() == ServerState::kFailed)
     return Unavailable("the model could not be loaded", "load_failed", Millis(10'000));
   return Status::Ok();
 }
@@ -228,8 +216,6 @@ void IsolatedSlot::StartLoad() {
   {
     MutexLock lock(mutex_);
     if (!remote_) remote_ = RemoteService::Make(to_, pool_);
-    wanted_ = true;
-    if (unloads_) return;
   }
   supervisor_->Start();
 }
@@ -245,35 +231,14 @@ bool IsolatedSlot::UnloadIfIdle() {
   const ServerState state = supervisor_->state();
   if (state == ServerState::kStopped) return true;
   if (used_by_ > 0 || state == ServerState::kStarting) return false;
-  UnloadNow();
+  supervisor_->BeginStop();
   return true;
 }
 
-void IsolatedSlot::Unload() {
-  MutexLock lock(mutex_);
-  UnloadNow();
-}
-
-void IsolatedSlot::UnloadNow() {
-  if (closed_ || std::exchange(unloads_, true)) return;
-  wanted_ = false;
-  if (unloading_.joinable()) unloading_.join();  // it has done all it had to
-  unloading_ = std::thread([this] {
-    supervisor_->Stop();
-    MutexLock lock(mutex_);
-    unloads_ = false;
-    if (wanted_ && !closed_) supervisor_->Start();
-  });
-}
+void IsolatedSlot::Unload() { supervisor_->BeginStop(); }
 
 void IsolatedSlot::Close(TimePoint until) {
   if (closed_.exchange(true)) return;
-  std::thread unloading;
-  {
-    MutexLock lock(mutex_);
-    unloading.swap(unloading_);
-  }
-  if (unloading.joinable()) unloading.join();
   // It ends its requests by itself when it is told to stop; what it has not ended by then is cut off.
   constexpr Millis kFall{500};
   supervisor_->Stop(std::max(kFall, std::chrono::duration_cast<Millis>(until - Clock::now())));
@@ -285,10 +250,8 @@ ModelInfo IsolatedSlot::Describe() const {
   const Snapshot snapshot = remote ? remote->Describe() : Snapshot();
   ModelInfo info;
   const ModelInfo* model = snapshot.Find(entry_.id);
-  bool unloads;
   {
     MutexLock lock(mutex_);
-    unloads = unloads_;
     if (model && model->state == ModelState::kReady) known_ = *model;
     info = known_;
   }
@@ -296,8 +259,9 @@ ModelInfo IsolatedSlot::Describe() const {
   info.engine = entry_.engine;
   info.alias_of.clear();
   info.adapters = entry_.adapters;
-  switch (unloads ? ServerState::kStopped : supervisor_->state()) {
+  switch (supervisor_->state()) {
     case ServerState::kStopped:
+    case ServerState::kStopping:
       info.state =
           residency_->HasRoom(this, ExpectedBytes(entry_)) ? ModelState::kAvailable : ModelState::kCrowded;
       break;

@@ -8,7 +8,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 
 #include "async/io_pool.h"
 #include "base/mutex.h"
@@ -57,7 +56,6 @@ class IsolatedSlot : public Slot,
  private:
   friend class UsingStream;
   IsolatedSlot(ModelEntry entry, std::shared_ptr<Residency> residency, IoPool& pool);
-  void UnloadNow() CY_REQUIRES(mutex_);
   bool Usable() const override;
   Status Trouble() const override;
   EventStream Send(Request request, Context context) override;
@@ -80,9 +78,6 @@ class IsolatedSlot : public Slot,
   uint64_t prefix_cursor_ CY_GUARDED_BY(mutex_) = 0;
   uint32_t used_by_ CY_GUARDED_BY(mutex_) = 0;  // streams that run or wait
   TimePoint last_used_ CY_GUARDED_BY(mutex_) = TimePoint::min();
-  std::thread unloading_ CY_GUARDED_BY(mutex_);
-  bool unloads_ CY_GUARDED_BY(mutex_) = false;
-  bool wanted_ CY_GUARDED_BY(mutex_) = false;  // again, once it is unloaded
   // Of the supervisor's thread.
   bool was_ready_ = false;
   std::optional<TimePoint> lost_;  // since when it has not been heard

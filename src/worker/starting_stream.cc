@@ -41,6 +41,7 @@ class StartingStream final : public EventSource {
           co_return result;
         }
         co_await news_.Wait(std::min(wake_at, now + kLook));
+        startable_->StartLoad();
       }
     }
     co_return co_await stream_->Next(wake_at);
@@ -65,6 +66,7 @@ class StartingStream final : public EventSource {
 
 EventStream WaitForStart(std::shared_ptr<Startable> startable, std::string id, Request request,
                          Context context) {
+  startable->StartLoad();
   return std::make_unique<StartingStream>(std::move(startable), std::move(id), std::move(request),
                                           std::move(context));
 }

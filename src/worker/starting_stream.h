@@ -12,12 +12,14 @@ namespace cyllm {
 class Startable {
  public:
   virtual ~Startable() = default;
+  virtual void StartLoad() = 0;        // unless it is started, or cannot be now
   virtual bool Usable() const = 0;     // requests can be sent
   virtual Status Trouble() const = 0;  // why waiting is of no use now; OK: it may help
   virtual EventStream Send(Request request, Context context) = 0;
 };
 
-// Tells that `id` is started, waits until it is usable, then is its stream; ends with its trouble.
+// Starts `id` and says so, waits until it is usable, then is its stream; ends with its trouble. What is
+// stopped while somebody waits for it is started again.
 EventStream WaitForStart(std::shared_ptr<Startable> startable, std::string id, Request request,
                          Context context);
 

@@ -133,7 +133,6 @@ UpstreamSlot::~UpstreamSlot() { Close(Clock::now()); }
 EventStream UpstreamSlot::Infer(Request request, Context context) {
   if (closed_) return EndedStream(Unavailable("the server is shutting down", "draining"));
   if (!supervisor_ || Usable()) return Send(std::move(request), std::move(context));
-  StartLoad();
   return WaitForStart(shared_from_this(), id_, std::move(request), std::move(context));
 }
 
@@ -150,9 +149,7 @@ bool UpstreamSlot::Usable() const {
 
 Status UpstreamSlot::Trouble() const {
   if (closed_) return Unavailable("the server is shutting down", "draining");
-  const ServerState state = supervisor_->state();
-  if (state == ServerState::kStopped) return Unavailable("the model is being unloaded", "draining");
-  if (state == ServerState::kFailed)
+  if (supervisor_->state() == ServerState::kFailed)
     return Unavailable("the model's server could not be started", "load_failed", Millis(10'000));
   return Status::Ok();
 }
@@ -162,21 +159,12 @@ void UpstreamSlot::StartLoad() {
 }
 
 void UpstreamSlot::Unload() {
-  if (!supervisor_) return;
-  MutexLock lock(mutex_);
-  if (unloading_.joinable()) unloading_.join();
-  unloading_ = std::thread([this] { supervisor_->Stop(); });
+  if (supervisor_) supervisor_->BeginStop();
 }
 
 void UpstreamSlot::Close(TimePoint until) {
   if (closed_.exchange(true) || !upstream_) return;
   upstream_->Drain(until);
-  std::thread unloading;
-  {
-    MutexLock lock(mutex_);
-    unloading.swap(unloading_);
-  }
-  if (unloading.joinable()) unloading.join();
   if (supervisor_) supervisor_->Stop();
   upstream_->Close();
 }
@@ -199,6 +187,7 @@ ModelInfo UpstreamSlot::Describe() const {
   }
   switch (supervisor_->state()) {
     case ServerState::kStopped:
+    case ServerState::kStopping:
       info.state = ModelState::kAvailable;
       break;
     case ServerState::kStarting:

@@ -5,9 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <optional>
-#include <thread>
 
-#include "base/mutex.h"
 #include "upstream/process/launch.h"
 #include "upstream/process/supervisor.h"
 #include "upstream/upstream.h"
@@ -49,8 +47,6 @@ class UpstreamSlot : public Slot, public Startable, public std::enable_shared_fr
   std::unique_ptr<Supervisor> supervisor_;  // null: by URL
   mutable std::atomic<bool> was_loaded_{false};
   std::atomic<bool> closed_{false};
-  Mutex mutex_;
-  std::thread unloading_ CY_GUARDED_BY(mutex_);
 };
 
 }  // namespace cyllm

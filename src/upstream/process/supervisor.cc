@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 #include "base/utf8.h"
@@ -20,44 +21,46 @@ constexpr Millis kLook{100};
 }  // namespace
 
 Supervisor::Supervisor(SupervisorOptions options)
-    : options_(std::move(options)),
-      grace_(options_.stop_grace),
-      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+    : options_(std::move(options)), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 Supervisor::~Supervisor() {
   Stop();
+  std::thread thread;
+  {
+    MutexLock lock(mutex_);
+    thread.swap(thread_);
+  }
+  if (thread.joinable()) thread.join();
   close(wake_);
 }
 
 void Supervisor::Start() {
   MutexLock lock(mutex_);
-  if (thread_.joinable() || stopping_) return;
+  if (state_ != ServerState::kStopped) return;
+  if (thread_.joinable()) thread_.join();
   state_ = ServerState::kStarting;
   thread_ = std::thread([this] { Run(); });
 }
 
-void Supervisor::Stop(std::optional<Millis> grace) {
-  std::thread thread;
-  {
-    MutexLock lock(mutex_);
-    if (!thread_.joinable()) return;
-    stopping_ = true;
-    grace_ = grace.value_or(options_.stop_grace);
-    thread.swap(thread_);
-  }
+void Supervisor::BeginStop(std::optional<Millis> grace) {
+  MutexLock lock(mutex_);
+  if (state_ == ServerState::kStopped) return;
+  const TimePoint by = After(Clock::now(), grace.value_or(options_.stop_grace));
+  stop_by_ = std::min(by, stop_by_.load());
+  if (std::exchange(stopping_, true)) return;
   const uint64_t one = 1;
   (void)!write(wake_, &one, sizeof one);
-  thread.join();
-  uint64_t ignored;
-  (void)!read(wake_, &ignored, sizeof ignored);
+}
+
+void Supervisor::Stop(std::optional<Millis> grace) {
+  BeginStop(grace);
   MutexLock lock(mutex_);
-  stopping_ = false;
-  state_ = ServerState::kStopped;
+  while (stopping_) stopped_.Wait(mutex_);
 }
 
 ServerState Supervisor::state() const {
   MutexLock lock(mutex_);
-  return state_;
+  return stopping_ ? ServerState::kStopping : state_;
 }
 
 pid_t Supervisor::pid() const {
@@ -76,9 +79,16 @@ void Supervisor::Run() {
   while (true) {
     if (Live()) pause = options_.backoff;
     if (options_.on_end) options_.on_end();
-    if (!Pause(pause)) return;
+    if (!Pause(pause)) break;
     pause = std::min(2 * pause, options_.max_backoff);
   }
+  MutexLock lock(mutex_);
+  uint64_t ignored;
+  (void)!read(wake_, &ignored, sizeof ignored);
+  stopping_ = false;
+  stop_by_ = kNever;
+  state_ = ServerState::kStopped;
+  stopped_.NotifyAll();
 }
 
 bool Supervisor::Pause(Millis pause) {
@@ -123,8 +133,8 @@ bool Supervisor::Live() {
       stopping = true;
       fds[2].fd = -1;
       child->Terminate();
-      kill_at = After(Clock::now(), grace_.load());
     }
+    if (stopping && !killed) kill_at = stop_by_;
     if (!ready && !stopping && options_.ready()) {
       ready = true;
       kill_at = kNever;
@@ -141,6 +151,7 @@ bool Supervisor::Live() {
     if (Clock::now() >= kill_at) {
       why = stopping ? "did not end in time, " : "was not ready in time, ";
       kill_at = kNever;
+      killed = true;
       child->KillGroup();
     }
   }

@@ -33,8 +33,9 @@ enum class ServerState : uint8_t {
   kStopped,
   kStarting,
   kReady,
-  kFailed
-};  // failed: ended, will be restarted
+  kFailed,    // ended, will be restarted
+  kStopping,  // told to stop
+};
 
 class Supervisor {
  public:
@@ -43,9 +44,11 @@ class Supervisor {
   Supervisor(const Supervisor&) = delete;
   Supervisor& operator=(const Supervisor&) = delete;
 
-  // Thread-safe. Starts unless started, or just being stopped.
+  // Thread-safe. Does nothing unless it is kStopped.
   void Start();
-  // Thread-safe, blocks until the whole process group is gone. `grace` in place of the option's.
+  // Thread-safe, does not block. `grace` in place of the option's; of several the one that ends first counts.
+  void BeginStop(std::optional<Millis> grace = std::nullopt);
+  // The same, and blocks until the whole process group is gone.
   void Stop(std::optional<Millis> grace = std::nullopt);
 
   Millis stop_grace() const { return options_.stop_grace; }
@@ -62,12 +65,13 @@ class Supervisor {
   void SetState(ServerState state, pid_t pid);
 
   const SupervisorOptions options_;
-  std::atomic<Millis> grace_;
+  std::atomic<TimePoint> stop_by_ = kNever;
   int wake_ = -1;  // eventfd: told to stop
   mutable Mutex mutex_;
+  CondVar stopped_;
   ServerState state_ CY_GUARDED_BY(mutex_) = ServerState::kStopped;
   pid_t pid_ CY_GUARDED_BY(mutex_) = -1;
-  std::thread thread_ CY_GUARDED_BY(mutex_);
+  std::thread thread_ CY_GUARDED_BY(mutex_);  // at its end while kStopped
   bool stopping_ CY_GUARDED_BY(mutex_) = false;
   // On the supervisor's thread only.
   std::string line_;

@@ -73,6 +73,36 @@ TEST_F(SupervisorTest, StartsAndStops) {
   EXPECT_EQ(ends_, 1);
 }
 
+TEST_F(SupervisorTest, IsNotStartedBeforeItHasStopped) {
+  Supervisor supervisor(
+      Script("trap 'until test -e $DIR/go; do sleep 0.01; done; exit 0' TERM; touch $DIR/ready; "
+             "while :; do sleep 0.01; done"));
+  const auto ready = [&] { return supervisor.state() == ServerState::kReady; };
+  supervisor.Start();
+  Await(ready);
+  const pid_t first = supervisor.pid();
+  supervisor.BeginStop(Millis(60'000));
+  supervisor.Start();
+  EXPECT_EQ(supervisor.state(), ServerState::kStopping);
+  EXPECT_TRUE(Alive(first));
+  std::ofstream(folder_ + "/go") << "x";
+  Await([&] { return supervisor.state() == ServerState::kStopped; });
+  supervisor.Start();
+  Await(ready);
+  EXPECT_NE(supervisor.pid(), first);
+  supervisor.Stop();
+  EXPECT_EQ(ends_, 2);
+}
+
+TEST_F(SupervisorTest, TheGraceThatEndsFirstCounts) {
+  Supervisor supervisor(Script("trap '' TERM; touch $DIR/ready; while :; do sleep 0.01; done"));
+  supervisor.Start();
+  Await([&] { return supervisor.state() == ServerState::kReady; });
+  supervisor.BeginStop(std::chrono::hours(1));
+  supervisor.Stop(Millis(0));
+  EXPECT_EQ(supervisor.state(), ServerState::kStopped);
+}
+
 TEST_F(SupervisorTest, WhatIgnoresSigtermIsKilledWithAllItStarted) {
   Supervisor supervisor(
       Script("trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > $DIR/child; while :; do sleep 1; done' & touch "
