@@ -62,14 +62,13 @@ TEST(Signal, TogetherMakesAllWaitersOfAHomeReadyAtOnce) {
     Post(pool.At(home), [&] { waiting.set_value(); });
     waiting.get_future().wait();
   }
-  {
-    const Signal::Together together;
-    const Signal::Together inner;
+  const auto notify = [&] {
     for (const auto& signal : signals) {
       signal->Notify();
       signal->Notify();
     }
-  }
+  };
+  Signal::Together([&] { Signal::Together(notify); });
   for (int home = 0; home < 2; ++home) {
     posted[home].get_future().wait();
     EXPECT_EQ(seen[home], kWaiters);

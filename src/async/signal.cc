@@ -17,9 +17,7 @@ struct Signal::State {
   std::atomic<bool> set{false};
 };
 
-namespace {
-thread_local Signal::Together* together = nullptr;
-}
+thread_local Signal::Gathering* Signal::Gathering::current = nullptr;
 
 Signal::Signal(Executor home) : state_(std::make_shared<State>(std::move(home))) {}
 
@@ -27,17 +25,17 @@ const Executor& Signal::home() const { return state_->home; }
 
 void Signal::Notify() {
   if (state_->set.exchange(true, std::memory_order_acq_rel)) return;
-  if (together) return together->states_.push_back(state_);
+  if (Gathering::current) return Gathering::current->states_.push_back(state_);
   asio::post(state_->home, [state = state_] { state->timer.cancel(); });
 }
 
-Signal::Together::Together() {
-  if (!together) together = this;
+Signal::Gathering::Gathering() {
+  if (!current) current = this;
 }
 
-Signal::Together::~Together() {
-  if (together != this) return;
-  together = nullptr;
+Signal::Gathering::~Gathering() {
+  if (current != this) return;
+  current = nullptr;
   while (!states_.empty()) {
     const Executor home = states_.front()->home;
     const auto here = [&](const auto& state) { return state->home == home; };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "async/task.h"
@@ -19,10 +20,15 @@ class Signal {
   // Thread-safe; posts to home at most once until the waiter has seen it.
   void Notify();
 
-  // While one lives, what its thread notifies is not posted; at its end all of it is, once for each home,
-  // whose waiters are then ready together. For who has something for many: a wake-up costs more than most of
-  // what is done after it. Within another one it does nothing.
-  class Together;
+  // Calls f(). What its thread notifies meanwhile is posted at its end, once for each home, whose waiters are
+  // then ready together. For who has something for many: a wake-up costs more than most of what is done after
+  // it. Within another one it is f() alone. A function, as no coroutine may be suspended in it.
+  template <typename F>
+    requires std::is_void_v<std::invoke_result_t<F&>>
+  static void Together(F&& f) {
+    const Gathering gathering;
+    f();
+  }
 
   // On home only, one waiter at a time. True: notified (and consumed); false: `wake_at` has come.
   Task<bool> Wait(TimePoint wake_at = kNever);
@@ -31,19 +37,20 @@ class Signal {
 
  private:
   struct State;
+  class Gathering {
+   public:
+    Gathering();
+    ~Gathering();
+    Gathering(const Gathering&) = delete;
+    Gathering& operator=(const Gathering&) = delete;
+
+   private:
+    friend class Signal;
+    static thread_local Gathering* current;
+    std::vector<std::shared_ptr<State>> states_;
+  };
+
   std::shared_ptr<State> state_;
-};
-
-class Signal::Together {
- public:
-  Together();
-  ~Together();
-  Together(const Together&) = delete;
-  Together& operator=(const Together&) = delete;
-
- private:
-  friend class Signal;
-  std::vector<std::shared_ptr<State>> states_;
 };
 
 // Returns at `at`, on the awaiting coroutine's executor.

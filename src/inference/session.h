@@ -88,19 +88,24 @@ class Session : public std::enable_shared_from_this<Session> {
   class CreditListener;
 
   Session(SessionOptions options, IoPool& pool, Scope& scope);
+  void ReadMessage(const cy::llm::SessionMessage& message);
   void OnHello(const cy::llm::Hello& hello);
+  // Requests of the peer: session_incoming.cc.
   void OnSubmit(uint64_t id, const cy::llm::Submit& submit);
   void OnBody(uint64_t id, const cy::llm::SubmitBody& body);
-  void OnEvents(uint64_t id, const cy::llm::EventBatch& events);
+  void OnCancel(uint64_t id);
+  void OnCredit(uint64_t id, uint32_t deltas);
   void StartServing(std::shared_ptr<Incoming> incoming);
   // Coroutines start later: they are handed what keeps the session alive.
   Task<> Serve(std::shared_ptr<Session> self, std::shared_ptr<Incoming> incoming);
-  Task<> Pulse(std::shared_ptr<Session> self);
   void CancelIncoming(const std::shared_ptr<Incoming>& incoming);
   void SendEnd(uint64_t id, const Status& status);
   void PutEnd(uint64_t id, const Status& status);
+  // Requests to the peer: session_outgoing.cc.
+  void OnEvents(uint64_t id, const cy::llm::EventBatch& events);
   void Grant(uint64_t id, uint32_t deltas);
   void CancelOutgoing(uint64_t id);
+  Task<> Pulse(std::shared_ptr<Session> self);
   void Kick();
   void KickSoon(const Executor& home);
   std::shared_ptr<SessionTransport> transport() const;

@@ -170,13 +170,12 @@ TEST(Session, WhatManyRequestsSayAtOnceIsOneMessage) {
   ASSERT_EQ(seen.size(), 8u);
   pair.Settle();
   const int before = pair.messages_to_left();
-  {
-    const Signal::Together together;
+  Signal::Together([&] {
     for (const auto& one : seen) {
       one.pipe->Push(Event(TextDelta{0, "x"}));
       one.pipe->End(Status::Ok());
     }
-  }
+  });
   pair.Settle();
   EXPECT_EQ(pair.messages_to_left(), before + 1);
   EXPECT_EQ(pair.right().incoming(), 8u);

@@ -130,19 +130,22 @@ void EngineHost::OnCache(void* self, const uint64_t* added, size_t n_added, cons
 
 void EngineHost::OnEvents(void* self, const cyllm_event* events, size_t n) {
   auto* host = static_cast<EngineHost*>(self);
-  const Signal::Together together;
   host->delivered_ += n;
+  Signal::Together([&] { host->Deliver(events, n); });
+}
+
+void EngineHost::Deliver(const cyllm_event* events, size_t n) {
   Batch batch;
   for (size_t i = 0; i < n; ++i) {
     const cyllm_event& in = sdk::At(events, i);
     const bool end = in.type == CYLLM_EVENT_END;
     Event event;
     if (!end && FromEngine(in, &event)) {
-      if (auto* accepted = std::get_if<Accepted>(&event)) host->Sign(*accepted);
+      if (auto* accepted = std::get_if<Accepted>(&event)) Sign(*accepted);
       batch.push_back(std::move(event));
     }
     if (end || i + 1 == n || sdk::At(events, i + 1).id != in.id)
-      host->Deliver(in.id, std::exchange(batch, {}), end ? &in : nullptr);
+      Deliver(in.id, std::exchange(batch, {}), end ? &in : nullptr);
   }
 }
 

@@ -66,6 +66,7 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
                       size_t n_removed);
   static void OnEvents(void* self, const cyllm_event* events, size_t n);
   void Sign(Accepted& accepted) const;
+  void Deliver(const cyllm_event* events, size_t n);
   void Deliver(uint64_t id, Batch batch, const cyllm_event* end);
   void Forget(uint64_t id);
   cyllm_stats Stats() const;
