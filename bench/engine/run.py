@@ -8,6 +8,7 @@ the ratios within a turn are what counts, and their mean is printed with its 95 
            [--chain] [--binary CY_LLM] [--pairs N] [--workload NAME ...]
 
 Workloads: private:C and shared:C (C clients; shared: a common system message of about 500 tokens, new in each round),
+sampled:C (private, at temperature 1: texts that do not repeat themselves; greedy ones of a small model do),
 stall:C (a prompt of about 3,800 tokens comes while C streams decode), neighbour:C (private, beside a busy process), copy:1
 (one client has texts edited), cancel:C (hang-ups, in the prefill of a long prompt and of C streams).
 
@@ -146,6 +147,8 @@ def measure(server: Server, workload: str, round_: str, requests: int) -> dict[s
     try:
         if kind in ("private", "neighbour"):
             out = workloads.closed(server.port, round_, clients, max(requests, 2 * clients))
+        elif kind == "sampled":
+            out = workloads.closed(server.port, round_, clients, max(requests, 2 * clients), temperature=1)
         elif kind == "shared":
             out = workloads.closed(server.port, round_, clients, 2 * clients, prompt=30, shared=330)
         elif kind == "copy":

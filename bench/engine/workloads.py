@@ -19,9 +19,9 @@ def words(count: int, seed: str) -> str:
     return " ".join(source.choice(WORDS) for _ in range(count))
 
 
-def chat(user: str, max_tokens: int, system: str = "") -> dict:
+def chat(user: str, max_tokens: int, system: str = "", temperature: float = 0) -> dict:
     messages = ([{"role": "system", "content": system}] if system else []) + [{"role": "user", "content": user}]
-    return {"model": "default", "messages": messages, "max_tokens": max_tokens, "temperature": 0, "seed": 1,
+    return {"model": "default", "messages": messages, "max_tokens": max_tokens, "temperature": temperature, "seed": 1,
             "ignore_eos": True}  # fmt: skip
 
 
@@ -54,7 +54,8 @@ def summary(answers: list[Answer], wall: float) -> dict[str, float]:
     }
 
 
-def closed(port: int, round_: str, clients: int, requests: int, prompt: int = 120, shared: int = 0) -> dict[str, float]:
+def closed(port: int, round_: str, clients: int, requests: int, prompt: int = 120, shared: int = 0,
+           temperature: float = 0) -> dict[str, float]:  # fmt: skip
     """So many clients, each asks again when it has its answer. `shared`: words of a system message that all send."""
     system = words(shared, f"system {round_}") if shared else ""
     left = [[(f"{round_}.{c}.{i}", random.Random(f"{round_}.{c}.{i}").randint(32, 96)) for i in range(-(-requests // clients))]
@@ -64,7 +65,7 @@ def closed(port: int, round_: str, clients: int, requests: int, prompt: int = 12
     def ask(client: int) -> None:
         if left[client]:
             tag, length = left[client].pop(0)
-            stream = loop.start(Stream(port, chat(f"[{tag}] {words(prompt, tag)}", length, system)))
+            stream = loop.start(Stream(port, chat(f"[{tag}] {words(prompt, tag)}", length, system, temperature)))
             stream.client = client
 
     begin = time.monotonic()
