@@ -1,4 +1,4 @@
-// For tests with the real model, when CY_TEST_MODEL names its file: an engine with it, and calls of tools.
+// For tests with the real model, when CY_TEST_MODEL names its file: an engine with it, and tools.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -8,10 +8,9 @@
 #include <memory>
 #include <string>
 
-#include "llama_cpp/backend.h"
 #include "llama_cpp/engine.h"
-#include "llama_cpp/llama_model.h"
 #include "llama_cpp/test_client.h"
+#include "llama_cpp/test_model.h"
 
 namespace cyllm::llama::testing {
 
@@ -23,24 +22,14 @@ class AnswerModelTest : public ::testing::Test {
     model_ = nullptr;
   }
   static std::unique_ptr<LoadedModel> Load(const std::string& chat_template) {
-    const char* path = std::getenv("CY_TEST_MODEL");
-    if (!path || !*path) return nullptr;
-    std::string why;
-    SetLog(nullptr);
-    EXPECT_TRUE(LoadBackends(CY_LLAMA_BACKENDS, &why)) << why;
     Options options;
-    options.model_path = path;
     options.max_num_seqs = 4;
     options.max_model_len = 1024;
     options.chat_template = chat_template;
-    cyllm_error error{};
-    error.size = sizeof error;
-    auto model = LoadModel(options, [](double, const std::string&) { return true; }, &error);
-    EXPECT_TRUE(model) << error.message;
-    return model;
+    return LoadTestModel(options);
   }
   void SetUp() override {
-    if (!model_) GTEST_SKIP() << "CY_TEST_MODEL names no model";
+    if (!model_) GTEST_SKIP() << kNoTestModel;
     Start(*model_);
   }
   void Start(const LoadedModel& model, bool prefix_caching = true) {
@@ -55,9 +44,6 @@ class AnswerModelTest : public ::testing::Test {
     error.size = sizeof error;
     ASSERT_EQ(engine_->Submit(request.get(), &error), CYLLM_OK) << error.message;
   }
-
-  // A function that is named is called once, although several calls are allowed.
-  void ExpectOneNamedCall(uint64_t id, const std::string& question);
 
   static inline LoadedModel* model_ = nullptr;
   Gatherer gatherer_;
@@ -101,39 +87,19 @@ inline boost::json::object Parsed(const std::string& text) {
   return v.is_object() ? v.get_object() : boost::json::object();
 }
 
-inline void ExpectWeather(const ChoiceResult& choice) {
-  ASSERT_GE(choice.calls.size(), 1u) << choice.text;
-  EXPECT_EQ(choice.reason, static_cast<uint32_t>(CYLLM_FINISH_TOOL_CALLS));
-  EXPECT_EQ(choice.text, "");
-  const boost::json::object arguments = Parsed(choice.calls[0].arguments);
-  ASSERT_TRUE(arguments.contains("city") && arguments.at("city").is_string()) << choice.calls[0].arguments;
-  ASSERT_TRUE(arguments.contains("unit"));
-  EXPECT_TRUE(arguments.at("unit") == "C" || arguments.at("unit") == "F");
+// The prompt of a question about the weather, which is a tool.
+inline void RenderWeather(const LoadedModel& model, ChatPrompt* prompt) {
+  ChatInput in;
+  in.messages = R"([{"role":"user","content":"What is the weather in Oslo?"}])";
+  in.tools = std::string("[") + kWeather + "]";
+  ChatError error;
+  ASSERT_TRUE(model.chat->Render(in, prompt, &error)) << error.message;
 }
 
 // CY_TEST_REPEAT: how often the constrained requests are made, each with another seed.
 inline int Repeats() {
   const char* n = std::getenv("CY_TEST_REPEAT");
   return n ? std::atoi(n) : 4;
-}
-
-inline void AnswerModelTest::ExpectOneNamedCall(uint64_t id, const std::string& question) {
-  for (int seed = 0; seed < Repeats(); ++seed) {
-    TestRequest request(++id);
-    request.Chat(question).tools = std::string("[") + kWeather + "," + kClock + "]";
-    request.tool_choice = R"({"type":"function","function":{"name":"get_weather"}})";
-    request.request.parallel_tool_calls = 1;
-    request.request.max_tokens = 400;
-    request.request.has_seed = 1;
-    request.request.seed = seed;
-    request.sampling.temperature = seed == 0 ? 0 : 1.2;
-    Submit(request);
-    const Result r = gatherer_.Wait(id);
-    ASSERT_EQ(r.code, 0) << r.message;
-    ASSERT_EQ(r.choices.at(0).calls.size(), 1u);
-    EXPECT_EQ(r.choices.at(0).calls[0].name, "get_weather");
-    ExpectWeather(r.choices.at(0));
-  }
 }
 
 }  // namespace cyllm::llama::testing

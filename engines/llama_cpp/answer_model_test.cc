@@ -12,6 +12,7 @@ using testing::AnswerModelTest;
 using testing::ChoiceResult;
 using testing::kToolTemplate;
 using testing::kWeather;
+using testing::RenderWeather;
 using testing::Result;
 using testing::TestRequest;
 
@@ -76,12 +77,8 @@ TEST_F(AnswerModelTest, AnInterruptedRequestGoesOnTheSame) {
 TEST_F(AnswerModelTest, DeeplyNestedAnswersAreReadOrPassedOn) {
   const auto model = Load(kToolTemplate);
   ASSERT_TRUE(model);
-  ChatInput in;
-  in.messages = R"([{"role":"user","content":"What is the weather in Oslo?"}])";
-  in.tools = std::string("[") + kWeather + "]";
   ChatPrompt prompt;
-  ChatError error;
-  ASSERT_TRUE(model->chat->Render(in, &prompt, &error)) << error.message;
+  ASSERT_NO_FATAL_FAILURE(RenderWeather(*model, &prompt));
   for (const size_t depth : {100u, 9'000u, 500'000u}) {
     const auto parser = prompt.parser();
     std::vector<MessagePart> parts;

@@ -6,17 +6,51 @@ namespace {
 
 using testing::AnswerModelTest;
 using testing::ChoiceResult;
-using testing::ExpectWeather;
 using testing::kClock;
 using testing::kToolTemplate;
 using testing::kWeather;
 using testing::Parsed;
+using testing::RenderWeather;
+using testing::Repeats;
 using testing::Result;
 using testing::TestRequest;
 
-TEST_F(AnswerModelTest, AForcedCallIsOne) { ExpectOneNamedCall(500, "What is the weather in Oslo?"); }
+void ExpectWeather(const ChoiceResult& choice) {
+  ASSERT_GE(choice.calls.size(), 1u) << choice.text;
+  EXPECT_EQ(choice.reason, static_cast<uint32_t>(CYLLM_FINISH_TOOL_CALLS));
+  EXPECT_EQ(choice.text, "");
+  const boost::json::object arguments = Parsed(choice.calls[0].arguments);
+  ASSERT_TRUE(arguments.contains("city") && arguments.at("city").is_string()) << choice.calls[0].arguments;
+  ASSERT_TRUE(arguments.contains("unit"));
+  EXPECT_TRUE(arguments.at("unit") == "C" || arguments.at("unit") == "F");
+}
 
-TEST_F(AnswerModelTest, ARequiredCallIsOneOrMore) {
+class CallsModelTest : public AnswerModelTest {
+ protected:
+  // A function that is named is called once, although several calls are allowed.
+  void ExpectOneNamedCall(uint64_t id, const std::string& question) {
+    for (int seed = 0; seed < Repeats(); ++seed) {
+      TestRequest request(++id);
+      request.Chat(question).tools = std::string("[") + kWeather + "," + kClock + "]";
+      request.tool_choice = R"({"type":"function","function":{"name":"get_weather"}})";
+      request.request.parallel_tool_calls = 1;
+      request.request.max_tokens = 400;
+      request.request.has_seed = 1;
+      request.request.seed = seed;
+      request.sampling.temperature = seed == 0 ? 0 : 1.2;
+      Submit(request);
+      const Result r = gatherer_.Wait(id);
+      ASSERT_EQ(r.code, 0) << r.message;
+      ASSERT_EQ(r.choices.at(0).calls.size(), 1u);
+      EXPECT_EQ(r.choices.at(0).calls[0].name, "get_weather");
+      ExpectWeather(r.choices.at(0));
+    }
+  }
+};
+
+TEST_F(CallsModelTest, AForcedCallIsOne) { ExpectOneNamedCall(500, "What is the weather in Oslo?"); }
+
+TEST_F(CallsModelTest, ARequiredCallIsOneOrMore) {
   for (const bool parallel : {false, true}) {
     TestRequest request(4000u + parallel);
     request.Chat("What is the weather in Oslo?");
@@ -37,7 +71,7 @@ TEST_F(AnswerModelTest, ARequiredCallIsOneOrMore) {
   }
 }
 
-TEST_F(AnswerModelTest, ToolsDoNotForceACall) {
+TEST_F(CallsModelTest, ToolsDoNotForceACall) {
   TestRequest request(4010);
   request.Chat("Translate 'good morning' to Spanish.");
   request.tools = std::string("[") + kWeather + "]";
@@ -53,15 +87,11 @@ TEST_F(AnswerModelTest, ToolsDoNotForceACall) {
   EXPECT_EQ(gatherer_.Wait(4011).choices.at(0).text, "Hoy, buen hora!");
 }
 
-TEST_F(AnswerModelTest, ATemplateWithToolsIsUsed) {
+TEST_F(CallsModelTest, ATemplateWithToolsIsUsed) {
   const auto model = Load(kToolTemplate);
   ASSERT_TRUE(model);
-  ChatInput in;
-  in.messages = R"([{"role":"user","content":"What is the weather in Oslo?"}])";
-  in.tools = std::string("[") + kWeather + "]";
   ChatPrompt prompt;
-  ChatError error;
-  ASSERT_TRUE(model->chat->Render(in, &prompt, &error)) << error.message;
+  ASSERT_NO_FATAL_FAILURE(RenderWeather(*model, &prompt));
   EXPECT_NE(prompt.text.find("The functions:"), std::string::npos) << prompt.text;
   EXPECT_EQ(prompt.text.find("exactly like this"), std::string::npos) << "ours";
   ASSERT_TRUE(prompt.constraint);
@@ -70,7 +100,7 @@ TEST_F(AnswerModelTest, ATemplateWithToolsIsUsed) {
   Start(*model);
   for (const bool parallel : {false, true}) {
     TestRequest request(9000u + parallel);
-    request.Chat("What is the weather in Oslo?").tools = in.tools;
+    request.Chat("What is the weather in Oslo?").tools = std::string("[") + kWeather + "]";
     request.tool_choice = R"("required")";
     request.request.parallel_tool_calls = parallel;
     request.request.max_tokens = parallel ? 400 : 200;
@@ -87,7 +117,7 @@ TEST_F(AnswerModelTest, ATemplateWithToolsIsUsed) {
   engine_.reset();
 }
 
-TEST_F(AnswerModelTest, OneCallIsOneInTheTemplatesFormToo) {
+TEST_F(CallsModelTest, OneCallIsOneInTheTemplatesFormToo) {
   const auto model = Load(kToolTemplate);
   ASSERT_TRUE(model);
   ChatInput in;

@@ -13,6 +13,7 @@
 #include "llama_cpp/engine.h"
 #include "llama_cpp/llama_model.h"
 #include "llama_cpp/test_client.h"
+#include "llama_cpp/test_model.h"
 
 namespace cyllm::llama::testing {
 
@@ -20,20 +21,15 @@ class ExactTest : public ::testing::Test {
  protected:
   void SetUp() override {
     const char* path = std::getenv("CY_TEST_MODEL");
-    if (!path || !*path) GTEST_SKIP() << "CY_TEST_MODEL names no model";
+    if (!path || !*path) GTEST_SKIP() << kNoTestModel;
     options_.model_path = path;
     options_.max_num_seqs = 8;
     options_.max_model_len = 1024;
   }
 
   void Load() {
-    std::string why;
-    SetLog(nullptr);
-    ASSERT_TRUE(LoadBackends(CY_LLAMA_BACKENDS, &why)) << why;
-    cyllm_error error{};
-    error.size = sizeof error;
-    model_ = LoadModel(options_, [](double, const std::string&) { return true; }, &error);
-    ASSERT_TRUE(model_) << error.message;
+    model_ = LoadTestModel(options_);
+    ASSERT_TRUE(model_);
     std::string text;
     for (int i = 0; i < 60; ++i) text += "Rain fell on the " + std::to_string(i * 37 % 100) + "th house. ";
     text_ = model_->vocabulary->Tokenize(text);

@@ -13,6 +13,7 @@
 #include "llama_cpp/llama_model.h"
 #include "llama_cpp/plain_loop.h"
 #include "llama_cpp/test_client.h"
+#include "llama_cpp/test_model.h"
 
 namespace cyllm::llama {
 namespace {
@@ -47,26 +48,17 @@ const std::vector<Golden>& Goldens() {
 class ModelTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    const char* path = std::getenv("CY_TEST_MODEL");
-    if (!path || !*path) return;
-    std::string why;
-    SetLog(nullptr);
-    ASSERT_TRUE(LoadBackends(CY_LLAMA_BACKENDS, &why)) << why;
     Options options;
-    options.model_path = path;
     options.max_num_seqs = 8;
     options.max_model_len = 1024;
-    cyllm_error error{};
-    error.size = sizeof error;
-    model_ = LoadModel(options, [](double, const std::string&) { return true; }, &error).release();
-    ASSERT_TRUE(model_) << error.message;
+    model_ = testing::LoadTestModel(options).release();
   }
   static void TearDownTestSuite() {
     delete model_;
     model_ = nullptr;
   }
   void SetUp() override {
-    if (!model_) GTEST_SKIP() << "CY_TEST_MODEL names no model";
+    if (!model_) GTEST_SKIP() << testing::kNoTestModel;
     Start({256, 64});
   }
   void Start(EngineLimits limits) {

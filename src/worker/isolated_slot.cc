@@ -134,7 +134,10 @@ std::shared_ptr<IsolatedSlot> IsolatedSlot::Make(ModelEntry entry, const Isolate
   return slot;
 }
 
-IsolatedSlot::~IsolatedSlot() { Close(Clock::now()); }
+IsolatedSlot::~IsolatedSlot() {
+  Close(Clock::now());
+  supervisor_.reset();  // who waited may have started it once more; it asks the members below it
+}
 
 std::shared_ptr<RemoteService> IsolatedSlot::remote() const {
   MutexLock lock(mutex_);

@@ -25,12 +25,6 @@ Supervisor::Supervisor(SupervisorOptions options)
 
 Supervisor::~Supervisor() {
   Stop();
-  std::thread thread;
-  {
-    MutexLock lock(mutex_);
-    thread.swap(thread_);
-  }
-  if (thread.joinable()) thread.join();
   close(wake_);
 }
 
@@ -56,6 +50,7 @@ void Supervisor::Stop(std::optional<Millis> grace) {
   BeginStop(grace);
   MutexLock lock(mutex_);
   while (stopping_) stopped_.Wait(mutex_);
+  if (state_ == ServerState::kStopped && thread_.joinable()) thread_.join();
 }
 
 ServerState Supervisor::state() const {
