@@ -13,6 +13,10 @@ constexpr Millis kTick{500};
 
 std::string IdOf(const Fleet::Backend& backend) { return fmt::format("{:016x}", backend.id); }
 
+Status NoWorker(const std::string& id) {
+  return MakeStatus(Code::kNotFound, "there is no worker " + id, "worker_not_found");
+}
+
 }  // namespace
 
 WorkerSet::WorkerSet(std::shared_ptr<Fleet> fleet, RemoteOptions dial, IoPool& pool)
@@ -146,26 +150,35 @@ void WorkerSet::Tick(TimePoint now) {
 }
 
 void WorkerSet::FindStandbys() {
-  std::map<std::string, std::string> dialled;  // ids by the name of the process, while connected
-  for (const Fleet::Row& row : fleet_->table()->rows) {
-    const auto member = members_.find(IdOf(*row.backend));
-    if (!row.snapshot->name.empty() && member != members_.end() && member->second.remote)
-      dialled.emplace(row.snapshot->name, member->first);
+  std::map<std::string, Member*> dialled;  // by the name of the process, while connected
+  for (auto& [id, member] : members_) {
+    if (!member.remote || !member.backend) continue;
+    if (std::string name = member.remote->Describe().name; !name.empty())
+      dialled.emplace(std::move(name), &member);
   }
   for (auto& [id, member] : members_) {
     if (!member.backend || member.remote || member.local) continue;
     const auto primary = dialled.find(member.backend->name);
     const bool stands_by = primary != dialled.end();
-    if (stands_by && !member.backend->standby)
+    if (stands_by && !member.backend->standby) {
       Log()->info("{} is dialled too: its registration stands by", member.backend->name);
-    member.primary = stands_by ? primary->second : "";
+      fleet_->Refresh(primary->second->remote.get());  // one of the two can be asked at any time
+      if (member.backend->draining) BeginDrain(*primary->second, member.drain_until);
+    }
+    member.primary = stands_by ? IdOf(*primary->second->backend) : "";
     member.backend->standby = stands_by;
   }
 }
 
-WorkerSet::Member* WorkerSet::LocateProcess(const std::string& id) {
-  Member* member = Locate(id);
-  return member && !member->primary.empty() ? Locate(member->primary) : member;
+std::vector<WorkerSet::Member*> WorkerSet::WaysTo(const std::string& id) {
+  FindStandbys();
+  Member* first = Locate(id);
+  if (first && !first->primary.empty()) first = Locate(first->primary);
+  if (!first) return {};
+  std::vector<Member*> ways = {first};
+  for (auto& [other, member] : members_)
+    if (member.backend && member.primary == IdOf(*first->backend)) ways.push_back(&member);
+  return ways;
 }
 
 WorkerSet::Member* WorkerSet::Locate(const std::string& id) {
@@ -178,47 +191,55 @@ WorkerSet::Member* WorkerSet::Locate(const std::string& id) {
 Result<WorkerStatus> WorkerSet::Find(const std::string& id) const {
   MutexLock lock(mutex_);
   const Member* member = const_cast<WorkerSet*>(this)->Locate(id);
-  if (!member) return Err(MakeStatus(Code::kNotFound, "there is no worker " + id, "worker_not_found"));
+  if (!member) return Err(NoWorker(id));
   return StatusOf(*member);
 }
 
-Result<WorkerStatus> WorkerSet::BeginDrain(const std::string& id, Millis deadline, bool remove) {
-  Result<WorkerStatus> status =
-      Err(MakeStatus(Code::kNotFound, "there is no worker " + id, "worker_not_found"));
+void WorkerSet::BeginDrain(Member& member, TimePoint until) {
+  member.backend->draining = true;
+  member.drain_until = until;
+  member.moved = false;
+}
+
+Result<WorkerStatus> WorkerSet::Drain(const std::string& id, Millis deadline) {
+  Result<WorkerStatus> status = Err(NoWorker(id));
   {
     MutexLock lock(mutex_);
-    Member* member = remove ? Locate(id) : LocateProcess(id);
-    if (!member) return status;
-    member->backend->draining = true;
-    member->drain_until = Clock::now() + deadline;
-    member->moved = false;
-    member->removing |= remove;
-    status = StatusOf(*member);
+    const std::vector<Member*> ways = WaysTo(id);
+    for (Member* member : ways) BeginDrain(*member, Clock::now() + deadline);
+    if (!ways.empty()) status = StatusOf(*ways.front());
   }
   CountReady();
   return status;
 }
 
-Result<WorkerStatus> WorkerSet::Drain(const std::string& id, Millis deadline) {
-  return BeginDrain(id, deadline, false);
-}
-
 Result<WorkerStatus> WorkerSet::Remove(const std::string& id, Millis deadline) {
-  return BeginDrain(id, deadline, true);
+  Result<WorkerStatus> status = Err(NoWorker(id));
+  {
+    MutexLock lock(mutex_);
+    if (Member* member = Locate(id)) {
+      BeginDrain(*member, Clock::now() + deadline);
+      member->removing = true;
+      status = StatusOf(*member);
+    }
+  }
+  CountReady();
+  return status;
 }
 
 Result<WorkerStatus> WorkerSet::Undrain(const std::string& id) {
-  Result<WorkerStatus> status =
-      Err(MakeStatus(Code::kNotFound, "there is no worker " + id, "worker_not_found"));
+  Result<WorkerStatus> status = Err(NoWorker(id));
   {
     MutexLock lock(mutex_);
-    Member* member = LocateProcess(id);
-    if (!member) return status;
-    member->backend->draining = false;
-    member->drain_until = kNever;
-    member->removing = false;
-    status = StatusOf(*member);
-    if (member->away) members_.erase(IdOf(*member->backend));
+    const std::vector<Member*> ways = WaysTo(id);
+    for (Member* member : ways) {
+      member->backend->draining = false;
+      member->drain_until = kNever;
+      member->removing = false;
+    }
+    if (!ways.empty()) status = StatusOf(*ways.front());
+    std::erase_if(members_,
+                  [&](const auto& entry) { return entry.second.away && !entry.second.backend->draining; });
   }
   CountReady();
   return status;

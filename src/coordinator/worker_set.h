@@ -77,8 +77,9 @@ class WorkerSet {
   void CountReady();
   void FindStandbys() CY_REQUIRES(mutex_);
   Member* Locate(const std::string& id) CY_REQUIRES(mutex_);
-  Member* LocateProcess(const std::string& id) CY_REQUIRES(mutex_);  // its primary, where it stands by
-  Result<WorkerStatus> BeginDrain(const std::string& id, Millis deadline, bool remove);
+  // All ways to that process, the one that is asked first; empty: there is none.
+  std::vector<Member*> WaysTo(const std::string& id) CY_REQUIRES(mutex_);
+  static void BeginDrain(Member& member, TimePoint until);
   WorkerStatus StatusOf(const Member& member) const;
   std::shared_ptr<Fleet::Backend> BackendOf(const InferenceService* worker) const;
 

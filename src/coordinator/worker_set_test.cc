@@ -108,19 +108,25 @@ TEST_F(WorkerSetTest, WhoWasDrainedIsDrainedWhenItIsBack) {
   EXPECT_TRUE(Until([&] { return workers.List().empty(); }));
 }
 
-TEST_F(WorkerSetTest, WhoIsDialledAndRegistersItselfIsAskedOnce) {
-  GrpcServerOptions listening;
-  listening.listen = {"127.0.0.1:0"};
-  listening.name = "process-1";
-  GrpcServer server(listening, pool, fake, coordinator.get());
-  ASSERT_TRUE(server.Start().ok());
-  const std::string address = "127.0.0.1:" + std::to_string(server.ports().at(0));
+// A process with a name of its own that can be dialled, and can register itself.
+struct TwoWaysTest : WorkerSetTest {
+  TwoWaysTest() {
+    EXPECT_TRUE(server.Start().ok());
+    address = "127.0.0.1:" + std::to_string(server.ports().at(0));
+    registration->SetSnapshot(fake->Describe());
+  }
+  bool Dial() {
+    return workers.Dial(address) && Until([&] { return workers.Find(address)->healthy; });
+  }
+  GrpcServer server{{.listen = {"127.0.0.1:0"}, .name = "process-1"}, pool, fake, coordinator.get()};
+  std::string address;
+  std::shared_ptr<FakeService> registration = std::make_shared<FakeService>();
   WorkerSet& workers = coordinator->workers();
-  ASSERT_TRUE(workers.Dial(address));
-  ASSERT_TRUE(Until([&] { return workers.Find(address)->healthy; }));
-  auto again = std::make_shared<FakeService>();
-  again->SetSnapshot(fake->Describe());
-  workers.Add("process-1", again, /*local=*/false);
+};
+
+TEST_F(TwoWaysTest, WhoIsDialledAndRegistersItselfIsAskedOnce) {
+  ASSERT_TRUE(Dial());
+  workers.Add("process-1", registration, /*local=*/false);
   EXPECT_EQ(workers.Find("process-1")->job, "standby");
   EXPECT_FALSE(workers.Find("process-1")->healthy);
   EXPECT_EQ(coordinator->Health().metrics.at("workers_healthy"), "1");
@@ -134,6 +140,20 @@ TEST_F(WorkerSetTest, WhoIsDialledAndRegistersItselfIsAskedOnce) {
   ASSERT_TRUE(workers.Remove(address, Millis(0)));
   EXPECT_TRUE(Until([&] { return workers.Find("process-1")->job == "ready"; }));
   EXPECT_TRUE(coordinator->Describe().ready);
+}
+
+TEST_F(TwoWaysTest, ADrainHoldsForTheWayThatIsDialledLater) {
+  workers.Add("process-1", registration, /*local=*/false);
+  ASSERT_TRUE(workers.Drain("process-1", Millis(0)));
+  ASSERT_FALSE(coordinator->Describe().ready);
+  ASSERT_TRUE(workers.Dial(address));
+  ASSERT_TRUE(Until([&] { return workers.Find("process-1")->job == "standby"; }));
+  EXPECT_EQ(workers.Find(address)->job, "drained");
+  EXPECT_FALSE(coordinator->Describe().ready);
+  EXPECT_EQ(workers.Undrain(address)->job, "ready");
+  EXPECT_TRUE(coordinator->Describe().ready);
+  ASSERT_TRUE(workers.Remove(address, Millis(0)));
+  EXPECT_TRUE(Until([&] { return workers.Find("process-1")->job == "ready"; }));
 }
 
 TEST_F(WorkerSetTest, TheAdminApiThroughControl) {

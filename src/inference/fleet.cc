@@ -75,6 +75,7 @@ void Fleet::Remove(const InferenceService* service) {
 }
 
 void Fleet::Refresh(const InferenceService* service) {
+  MutexLock in_order(refresh_mutex_);
   const std::shared_ptr<const Table> table = this->table();
   const auto row =
       std::ranges::find_if(table->rows, [&](const Row& r) { return r.backend->service.get() == service; });

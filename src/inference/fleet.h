@@ -136,6 +136,7 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
   WaitQueue queue_;
   std::atomic<uint64_t> turn_{0};
   std::atomic<uint32_t> next_slot_{1};
+  Mutex refresh_mutex_;  // of two that refresh at once, the later look at the service is what stays
   mutable Mutex mutex_;
   std::shared_ptr<const Table> table_ CY_GUARDED_BY(mutex_);
 };

@@ -18,8 +18,22 @@ START_LIMIT = 60.0  # seconds; instrumented binaries and busy machines included
 OWN_VARIABLES = ("CY_LLM_", "COORDINATOR_", "WORKER_", "GATEWAY_", "HF_", "VLLM_")
 
 
-# One client for all plain requests (making one costs as much as a hundred requests), a connection each.
-http = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+class PerThread(threading.local):
+    """A client of its own for each thread: with a shared one, a thread that tidies the pool may close the connection
+    that another has just been given."""
+
+    _tls = httpx.create_ssl_context(trust_env=False)  # what takes long in making a client
+
+    def __init__(self):
+        self._client = httpx.Client(
+            timeout=60, trust_env=False, verify=self._tls, limits=httpx.Limits(max_keepalive_connections=0)
+        )
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+
+http = PerThread()  # for all plain requests, a connection each
 
 
 def wait_until(condition, limit: float = START_LIMIT, what: str = ""):
