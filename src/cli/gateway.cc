@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/mutex.h"
 #include "cli/gateway_options.h"
 #include "cli/settings/address.h"
 #include "cli/startup.h"
@@ -38,6 +39,7 @@ struct Coordinators {
       fleet->Add(address, remote);
       const auto look = [this, raw = remote.get()] {
         fleet->Refresh(raw);
+        MutexLock lock(count_mutex);
         healthy.Set(static_cast<double>(fleet->CountReady()));
       };
       remote->OnChange(look);
@@ -89,6 +91,7 @@ struct Coordinators {
 
   std::shared_ptr<Fleet> fleet;
   std::vector<std::shared_ptr<RemoteService>> remotes;
+  Mutex count_mutex;  // the latest count is what stays in the gauge
   prometheus::Gauge& healthy =
       Gauge("gateway_coordinators_healthy", "Coordinators that can take a request now");
 };

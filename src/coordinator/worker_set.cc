@@ -34,17 +34,11 @@ void WorkerSet::Close() {
     members.swap(members_);
   }
   closing_.Notify();
+  scope_.Close();
+  scope_.Join();
   closers_.RunBlocking([]() -> Task<> { co_return; }());  // what is being closed is closed
   for (auto& [id, member] : members)
     if (member.remote) member.remote->Close();
-  scope_.Close();
-  scope_.Join();
-}
-
-std::shared_ptr<Fleet::Backend> WorkerSet::BackendOf(const InferenceService* worker) const {
-  for (const Fleet::Row& row : fleet_->table()->rows)
-    if (row.backend->service.get() == worker) return row.backend;
-  return nullptr;
 }
 
 Result<WorkerStatus> WorkerSet::Dial(const std::string& address) {
@@ -59,12 +53,12 @@ Result<WorkerStatus> WorkerSet::Dial(const std::string& address) {
   RemoteOptions options = dial_;
   options.address = address;
   auto remote = RemoteService::Make(std::move(options), pool_);
-  fleet_->Add(address, remote);
   {
     MutexLock lock(mutex_);
     Member& member = members_[id];
-    member.backend = BackendOf(remote.get());
+    member.backend = fleet_->NewBackend(address, remote);
     member.remote = remote;
+    fleet_->Add(member.backend);
   }
   remote->OnChange([this, raw = remote.get()] { Changed(raw); });
   Changed(remote.get());
@@ -72,9 +66,7 @@ Result<WorkerStatus> WorkerSet::Dial(const std::string& address) {
 }
 
 void WorkerSet::Add(const std::string& name, std::shared_ptr<InferenceService> worker, bool local) {
-  const InferenceService* raw = worker.get();
-  fleet_->Add(name, std::move(worker), local);
-  auto backend = BackendOf(raw);
+  auto backend = fleet_->NewBackend(name, std::move(worker), local);
   {
     MutexLock lock(mutex_);
     Member& member = members_[IdOf(*backend)];  // a worker that came back before its old connection was lost
@@ -83,6 +75,7 @@ void WorkerSet::Add(const std::string& name, std::shared_ptr<InferenceService> w
     member.local = local;
     member.away = false;
     FindStandbys();
+    fleet_->Add(member.backend);
   }
   CountReady();
 }
@@ -104,11 +97,21 @@ void WorkerSet::Forget(const InferenceService* worker) {
 }
 
 void WorkerSet::Changed(const InferenceService* worker) {
+  const auto rows = fleet_->table();
+  const auto row = std::ranges::find_if(
+      rows->rows, [&](const Fleet::Row& r) { return r.backend->service.get() == worker; });
+  if (row != rows->rows.end() && row->snapshot->name != worker->Describe().name) {
+    MutexLock lock(mutex_);
+    FindStandbys();  // before it can be asked: the process may be drained
+  }
   fleet_->Refresh(worker);
   CountReady();
 }
 
-void WorkerSet::CountReady() { ready_.Set(static_cast<double>(fleet_->CountReady())); }
+void WorkerSet::CountReady() {
+  MutexLock lock(count_mutex_);
+  ready_.Set(static_cast<double>(fleet_->CountReady()));
+}
 
 Task<> WorkerSet::Watch() {
   while (!co_await closing_.Wait(Clock::now() + kTick)) Tick(Clock::now());
@@ -146,7 +149,7 @@ void WorkerSet::Tick(TimePoint now) {
   }
   // Closing waits for the connection's tasks, which run on these threads.
   for (auto& connection : connections) Post(closers_.At(0), [c = std::move(connection)] { c->Close(); });
-  if (!done.empty()) CountReady();
+  CountReady();
 }
 
 void WorkerSet::FindStandbys() {
@@ -162,8 +165,8 @@ void WorkerSet::FindStandbys() {
     const bool stands_by = primary != dialled.end();
     if (stands_by && !member.backend->standby) {
       Log()->info("{} is dialled too: its registration stands by", member.backend->name);
-      fleet_->Refresh(primary->second->remote.get());  // one of the two can be asked at any time
       if (member.backend->draining) BeginDrain(*primary->second, member.drain_until);
+      fleet_->Refresh(primary->second->remote.get());  // one of the two can be asked at any time
     }
     member.primary = stands_by ? IdOf(*primary->second->backend) : "";
     member.backend->standby = stands_by;

@@ -81,7 +81,6 @@ class WorkerSet {
   std::vector<Member*> WaysTo(const std::string& id) CY_REQUIRES(mutex_);
   static void BeginDrain(Member& member, TimePoint until);
   WorkerStatus StatusOf(const Member& member) const;
-  std::shared_ptr<Fleet::Backend> BackendOf(const InferenceService* worker) const;
 
   const std::shared_ptr<Fleet> fleet_;
   const RemoteOptions dial_;
@@ -92,6 +91,7 @@ class WorkerSet {
   prometheus::Gauge& ready_ = Gauge("coordinator_workers_healthy", "Workers that can answer a request now");
   prometheus::Gauge& waiting_ =
       Gauge("coordinator_queue_waiting", "Requests that wait because every worker is overloaded");
+  Mutex count_mutex_;  // the latest count is what stays in the gauge
   mutable Mutex mutex_;
   std::map<std::string, Member> members_ CY_GUARDED_BY(mutex_);  // by id
   bool closed_ CY_GUARDED_BY(mutex_) = false;

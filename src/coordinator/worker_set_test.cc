@@ -140,6 +140,7 @@ TEST_F(TwoWaysTest, WhoIsDialledAndRegistersItselfIsAskedOnce) {
   ASSERT_TRUE(workers.Remove(address, Millis(0)));
   EXPECT_TRUE(Until([&] { return workers.Find("process-1")->job == "ready"; }));
   EXPECT_TRUE(coordinator->Describe().ready);
+  EXPECT_TRUE(Until([] { return Gauge("coordinator_workers_healthy", "").Value() == 1; }));
 }
 
 TEST_F(TwoWaysTest, ADrainHoldsForTheWayThatIsDialledLater) {
@@ -147,9 +148,11 @@ TEST_F(TwoWaysTest, ADrainHoldsForTheWayThatIsDialledLater) {
   ASSERT_TRUE(workers.Drain("process-1", Millis(0)));
   ASSERT_FALSE(coordinator->Describe().ready);
   ASSERT_TRUE(workers.Dial(address));
-  ASSERT_TRUE(Until([&] { return workers.Find("process-1")->job == "standby"; }));
+  ASSERT_TRUE(Until([&] {
+    EXPECT_FALSE(coordinator->Describe().ready);
+    return workers.Find("process-1")->job == "standby";
+  }));
   EXPECT_EQ(workers.Find(address)->job, "drained");
-  EXPECT_FALSE(coordinator->Describe().ready);
   EXPECT_EQ(workers.Undrain(address)->job, "ready");
   EXPECT_TRUE(coordinator->Describe().ready);
   ASSERT_TRUE(workers.Remove(address, Millis(0)));

@@ -10,8 +10,14 @@
 
 namespace cyllm {
 
-Fleet::Backend::Backend(std::string n, std::shared_ptr<InferenceService> s, bool l, uint32_t number)
-    : name(std::move(n)), service(std::move(s)), live(l), slot(number), id(IdOfName(name)) {}
+Fleet::Backend::Backend(std::string n, std::shared_ptr<InferenceService> s, bool l, uint32_t number,
+                        const BreakerOptions& breaking)
+    : name(std::move(n)),
+      service(std::move(s)),
+      live(l),
+      slot(number),
+      id(IdOfName(name)),
+      breaker(breaking) {}
 
 uint64_t Fleet::IdOfName(const std::string& name) { return Hash64(name); }
 
@@ -62,9 +68,13 @@ void Fleet::Change(const std::function<void(std::vector<Row>&)>& f) {
   queue_.WakeAll();
 }
 
-void Fleet::Add(std::string name, std::shared_ptr<InferenceService> service, bool live) {
-  auto snapshot = std::make_shared<const Snapshot>(service->Describe());
-  auto backend = std::make_shared<Backend>(std::move(name), std::move(service), live, next_slot_++);
+std::shared_ptr<Fleet::Backend> Fleet::NewBackend(std::string name, std::shared_ptr<InferenceService> service,
+                                                  bool live) {
+  return std::make_shared<Backend>(std::move(name), std::move(service), live, next_slot_++, options_.breaker);
+}
+
+void Fleet::Add(std::shared_ptr<Backend> backend) {
+  auto snapshot = std::make_shared<const Snapshot>(backend->service->Describe());
   Change([&](std::vector<Row>& rows) { rows.push_back({std::move(backend), std::move(snapshot)}); });
 }
 

@@ -69,7 +69,8 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
  public:
   // One backend; what is not const is thread-safe by itself.
   struct Backend {
-    Backend(std::string n, std::shared_ptr<InferenceService> s, bool l, uint32_t number);
+    Backend(std::string n, std::shared_ptr<InferenceService> s, bool l, uint32_t number,
+            const BreakerOptions& breaking);
     const std::string name;
     const std::shared_ptr<InferenceService> service;
     const bool live;  // described anew for every request
@@ -110,7 +111,13 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
   static uint64_t IdOfName(const std::string& name);  // Backend::id
 
   // A backend whose changes are told by Refresh; with `live`, it is described anew for every request instead.
-  void Add(std::string name, std::shared_ptr<InferenceService> service, bool live = false);
+  // Nobody asks it before Add.
+  std::shared_ptr<Backend> NewBackend(std::string name, std::shared_ptr<InferenceService> service,
+                                      bool live = false);
+  void Add(std::shared_ptr<Backend> backend);
+  void Add(std::string name, std::shared_ptr<InferenceService> service, bool live = false) {
+    Add(NewBackend(std::move(name), std::move(service), live));
+  }
   void Remove(const InferenceService* service);
   void Refresh(const InferenceService* service);
 

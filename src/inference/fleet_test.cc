@@ -452,14 +452,15 @@ TEST_F(FleetTest, OverloadedGoesElsewhereOrWaitsUntilSomethingEnds) {
   busy->SetSnapshot(Serving("m"));
   fleet->Add("1", busy);
   auto first = Ask(), second = Ask();
-  pool.RunBlocking([](EventSource& a, EventSource& b) -> Task<> {
+  pool.RunBlocking([](EventSource& a, EventSource& b, Fleet::Backend& full) -> Task<> {
     co_await a.Next(kNever);
     const NextResult queued = co_await b.Next(kNever);
     EXPECT_TRUE(std::holds_alternative<Progress>(queued.events.at(0)));
+    full.full_until = kNever.time_since_epoch().count();  // until somebody leaves
     EXPECT_EQ((co_await b.Next(kPoll)).what, NextResult::What::kTimeout);
     b.Wake();
     EXPECT_EQ((co_await b.Next(kNever)).what, NextResult::What::kTimeout);
-  }(*first, *second));
+  }(*first, *second, *fleet->table()->rows[0].backend));
   EXPECT_EQ(fleet->queue().waiting("m"), 1u);
   EXPECT_EQ(busy->seen().size(), 2u);
   Drop(std::move(first));
@@ -483,12 +484,13 @@ TEST_F(FleetTest, WhoWaitsForOneWorkerDoesNotHoldUpThoseThatAnotherTakes) {
   fleet->Add("1", tuned);
   fleet->Add("2", plain);
   auto first = Ask("m", 0, "x"), waits = Ask("m", 0, "x");
-  pool.RunBlocking([](EventSource& a, EventSource& b) -> Task<> {
+  pool.RunBlocking([](EventSource& a, EventSource& b, Fleet::Backend& full) -> Task<> {
     co_await a.Next(kNever);
     const NextResult queued = co_await b.Next(kNever);
     EXPECT_TRUE(std::holds_alternative<Progress>(queued.events.at(0)));
+    full.full_until = kNever.time_since_epoch().count();  // until somebody leaves
     EXPECT_EQ((co_await b.Next(kPoll)).what, NextResult::What::kTimeout);
-  }(*first, *waits));
+  }(*first, *waits, *fleet->table()->rows[0].backend));
   EXPECT_EQ(fleet->queue().waiting("m"), 1u);
   auto other = Ask("m", 0, "y");
   Collected got;

@@ -175,9 +175,9 @@ struct GrpcServer::Impl {
       if (Status status = CheckToken(*context, impl_.options.internal_token); !status.ok()) {
         return RefuseCall<pb::SessionMessage, pb::SessionMessage>(status);
       }
-      if (impl_.draining)
-        return RefuseCall<pb::SessionMessage, pb::SessionMessage>(Unavailable("shutting down"));
-      return AcceptSession(context, impl_.NewSession(*context));
+      auto session = impl_.NewSession(*context);
+      if (!session) return RefuseCall<pb::SessionMessage, pb::SessionMessage>(Unavailable("shutting down"));
+      return AcceptSession(context, std::move(session));
     }
 
    private:
@@ -240,6 +240,7 @@ struct GrpcServer::Impl {
 
   // ---- sessions
 
+  // Null while draining.
   std::shared_ptr<Session> NewSession(const grpc::CallbackServerContext& context) {
     const bool may_register =
         options.accept_serving_peers && (!options.internal_token.empty() || IsLocal(context.peer()));
@@ -290,6 +291,7 @@ struct GrpcServer::Impl {
     auto session = Session::Make(std::move(session_options), pool, calls);
     registration->session = session;
     MutexLock lock(mutex);
+    if (draining) return nullptr;  // who drains has those told that are in the list
     std::erase_if(sessions, [](const std::weak_ptr<Session>& s) { return s.expired(); });
     sessions.push_back(session);
     return session;
@@ -317,8 +319,8 @@ struct GrpcServer::Impl {
   std::unique_ptr<grpc::Server> server;
   std::vector<int> ports;
   std::vector<std::string> socket_paths;
-  std::atomic<bool> draining{false};
   Mutex mutex;
+  bool draining CY_GUARDED_BY(mutex) = false;
   std::vector<std::weak_ptr<Session>> sessions CY_GUARDED_BY(mutex);
 
   Impl(GrpcServerOptions o, IoPool& p, std::shared_ptr<InferenceService> s, ControlHandler* c,
@@ -373,9 +375,11 @@ Status GrpcServer::Start() {
 std::vector<int> GrpcServer::ports() const { return impl_->ports; }
 
 bool GrpcServer::Drain(TimePoint until) {
-  impl_->draining = true;
-  const auto sessions = impl_->LiveSessions();
-  for (const auto& session : sessions) session->Goaway("draining");
+  {
+    MutexLock lock(impl_->mutex);
+    impl_->draining = true;
+  }
+  for (const auto& session : impl_->LiveSessions()) session->Goaway();
   // A peer that heard the go-away closes its session when its requests are done, which ends the session's
   // tasks.
   impl_->calls.Close();

@@ -156,15 +156,18 @@ TEST_F(GrpcTest, ATakenPortIsAnError) {
 }
 
 TEST_F(GrpcTest, ComesBackAfterARestart) {
-  StartServer();
-  const std::string old = address;
-  Dial();
+  GrpcServerOptions options;
+  options.listen = {"unix:" + (std::filesystem::temp_directory_path() /
+                               ("cyllm-restart-" + std::to_string(getpid()) + ".sock"))
+                                  .string()};
+  StartServer(options);
+  RemoteOptions to;
+  to.address = options.listen[0];
+  Dial(to);
   ASSERT_TRUE(waiter.Until([&] { return remote->Describe().ready; }));
   server.reset();
   ASSERT_TRUE(waiter.Until([&] { return !remote->Describe().ready; }));
   EXPECT_EQ(Ask(*remote).end.code, Code::kUnavailable);
-  GrpcServerOptions options;
-  options.listen = {old};
   StartServer(options);
   ASSERT_TRUE(waiter.Until([&] { return remote->Describe().ready; }));
   EXPECT_EQ(Ask(*remote).Text(), "ab");
@@ -208,6 +211,38 @@ TEST_F(GrpcTest, AServingPeerRegistersItself) {
   EXPECT_EQ(Ask(*get()).Text(), "w");
   remote.reset();
   EXPECT_TRUE(attached.Until([&] { return get() == nullptr; }));
+  server.reset();  // waits for the listener's last call
+}
+
+// Its sessions end while it still drains elsewhere: it does not come back as ready.
+TEST_F(GrpcTest, WhoDrainsConnectsNoMore) {
+  Waiter attached;
+  std::atomic<int> came = 0, left = 0;
+  AttachListener listener;
+  listener.on_attached = [&](const AttachedPeer&) {
+    ++came;
+    attached.Poke();
+  };
+  listener.on_gone = [&](const AttachedPeer&) {
+    ++left;
+    attached.Poke();
+  };
+  GrpcServerOptions options;
+  options.accept_serving_peers = true;
+  StartServer(options, listener);
+  auto worker = std::make_shared<FakeService>();
+  worker->SetSnapshot(Serving({"w"}));
+  RemoteOptions to;
+  to.offer = worker;
+  to.backoff_min = Millis(1);
+  Dial(to);
+  ASSERT_TRUE(attached.Until([&] { return came == 1; }));
+  EXPECT_TRUE(remote->Drain(Clock::now() + std::chrono::seconds(10)));
+  ASSERT_TRUE(attached.Until([&] { return left == 1; }));
+  ASSERT_TRUE(waiter.Until([&] { return remote->state() == RemoteState::kDown; }));
+  std::this_thread::sleep_for(Millis(100));  // a hundred times what it would wait
+  EXPECT_EQ(came, 1);
+  server.reset();  // waits for the listener's last call
 }
 
 TEST_F(GrpcTest, TheInternalTokenIsAskedForEverywhereButHealth) {
@@ -317,16 +352,19 @@ TEST_F(GrpcTest, DeadlinesReachTheEngine) {
   fake = std::make_shared<FakeService>(std::vector<Script>{{TextAnswer({"a"}), Status::Ok(), true}});
   StartServer();
   auto stub = Stub();
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + Millis(200));
-  auto call = stub->StreamPredict(&context);
-  pb::StreamPredictRequest request;
-  request.set_prompt("hello");
-  call->Write(request);
-  pb::StreamPredictResponse message;
-  while (call->Read(&message)) {
+  // On a busy machine the first deadlines pass before the request has come.
+  for (Millis limit{200}; fake->seen().empty() && limit < Millis(20'000); limit *= 3) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + limit);
+    auto call = stub->StreamPredict(&context);
+    pb::StreamPredictRequest request;
+    request.set_prompt("hello");
+    call->Write(request);
+    pb::StreamPredictResponse message;
+    while (call->Read(&message)) {
+    }
+    EXPECT_EQ(call->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   }
-  EXPECT_EQ(call->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   EXPECT_TRUE(fake->WaitForDrop(0));
 }
 

@@ -124,6 +124,7 @@ struct RemoteService::Impl : std::enable_shared_from_this<RemoteService::Impl> {
     auto fresh = Session::Make(std::move(session_options), pool, scope);
     {
       MutexLock lock(mutex);
+      if (draining) co_return Unavailable("shutting down", "draining");
       session = fresh;
       state = RemoteState::kConnecting;
     }
@@ -270,6 +271,7 @@ struct RemoteService::Impl : std::enable_shared_from_this<RemoteService::Impl> {
   RemoteState state CY_GUARDED_BY(mutex) = RemoteState::kConnecting;
   RemoteState last_told CY_GUARDED_BY(mutex) = RemoteState::kConnecting;
   bool told_once CY_GUARDED_BY(mutex) = false;
+  bool draining CY_GUARDED_BY(mutex) = false;  // no session is made any more
   bool closed CY_GUARDED_BY(mutex) = false;
   std::shared_ptr<Session> session CY_GUARDED_BY(mutex);
   Snapshot legacy_snapshot CY_GUARDED_BY(mutex);
@@ -307,10 +309,11 @@ bool RemoteService::Drain(TimePoint until) {
   std::shared_ptr<Session> session;
   {
     MutexLock lock(impl_->mutex);
+    impl_->draining = true;
     session = impl_->session;
   }
   if (!session) return true;
-  session->Goaway("draining");
+  session->Goaway();
   while (!session->idle()) {
     if (Clock::now() >= until) return false;
     std::this_thread::sleep_for(Millis(5));

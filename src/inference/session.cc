@@ -9,6 +9,16 @@ namespace cyllm {
 
 namespace pb = cy::llm;
 
+namespace {
+
+pb::Frame GoawayFrame() {
+  pb::Frame frame;
+  frame.mutable_goaway()->set_reason("draining");
+  return frame;
+}
+
+}  // namespace
+
 Session::Session(SessionOptions options, IoPool& pool, Scope& scope)
     : options_(std::move(options)), pool_(pool), scope_(scope), closed_signal_(pool.Next()) {}
 
@@ -31,6 +41,7 @@ void Session::Start(std::shared_ptr<SessionTransport> transport) {
     MutexLock lock(mutex_);
     transport_ = std::move(transport);
     outbox_.Control(std::move(frame));
+    if (own_goaway_) outbox_.Control(GoawayFrame());
   }
   Kick();
   scope_.Spawn(closed_signal_.home(), Pulse(shared_from_this()));
@@ -97,7 +108,8 @@ void Session::KickSoon(const Executor& home) {
 
 bool Session::TakeMessage(pb::SessionMessage* out) {
   MutexLock lock(mutex_);
-  return !closed_ && outbox_.Take(out);
+  sending_ = !closed_ && outbox_.Take(out);
+  return sending_;
 }
 
 void Session::OnMessage(const pb::SessionMessage& message) {
@@ -197,13 +209,11 @@ void Session::Abort(const Status& why) {
   if (auto to = transport()) to->Abort(why);
 }
 
-void Session::Goaway(const std::string& reason) {
-  pb::Frame frame;
-  frame.mutable_goaway()->set_reason(reason);
+void Session::Goaway() {
   {
     MutexLock lock(mutex_);
-    if (closed_ || std::exchange(own_goaway_, true)) return;
-    outbox_.Control(std::move(frame));
+    if (closed_ || std::exchange(own_goaway_, true) || !transport_) return;
+    outbox_.Control(GoawayFrame());
   }
   Kick();
 }
@@ -215,7 +225,8 @@ size_t Session::incoming() const {
 
 bool Session::idle() const {
   MutexLock lock(mutex_);
-  return incoming_.empty() && outgoing_.empty() && outbox_.empty();
+  const bool written = outbox_.empty() && !sending_;
+  return incoming_.empty() && outgoing_.empty() && (written || !hello_ || closed_);
 }
 
 bool Session::peer_left() const {

@@ -61,7 +61,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void Start(std::shared_ptr<SessionTransport> transport);
 
   // For the transport. OnMessage is called serially.
-  bool TakeMessage(cy::llm::SessionMessage* out);
+  bool TakeMessage(cy::llm::SessionMessage* out);  // the one before is written
   void OnMessage(const cy::llm::SessionMessage& message);
   void OnClosed(const Status& why);
 
@@ -73,11 +73,11 @@ class Session : public std::enable_shared_from_this<Session> {
   bool peer_serves() const;
   Snapshot peer_snapshot() const;
 
-  void Goaway(const std::string& reason);  // refuses new submits of the peer; running ones finish
-  void Abort(const Status& why);           // ends everything now
-  size_t incoming() const;                 // requests being served for the peer
-  bool idle() const;                       // no request in either direction, nothing left to send
-  bool peer_left() const;                  // the peer said go-away
+  void Goaway();                  // refuses new submits of the peer; running ones finish
+  void Abort(const Status& why);  // ends everything now
+  size_t incoming() const;        // requests being served for the peer
+  bool idle() const;       // no request in either direction, nothing left to write to a peer that is there
+  bool peer_left() const;  // the peer said go-away
 
  private:
   struct Outgoing {
@@ -100,7 +100,6 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<> Serve(std::shared_ptr<Session> self, std::shared_ptr<Incoming> incoming);
   void CancelIncoming(const std::shared_ptr<Incoming>& incoming);
   void SendEnd(uint64_t id, const Status& status);
-  void PutEnd(uint64_t id, const Status& status);
   // Requests to the peer: session_outgoing.cc.
   void OnEvents(uint64_t id, const cy::llm::EventBatch& events);
   void Grant(uint64_t id, uint32_t deltas);
@@ -124,6 +123,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::unordered_map<uint64_t, std::shared_ptr<Incoming>> incoming_ CY_GUARDED_BY(mutex_);
   uint64_t next_id_ CY_GUARDED_BY(mutex_) = 1;
   bool hello_ CY_GUARDED_BY(mutex_) = false;
+  bool sending_ CY_GUARDED_BY(mutex_) = false;  // a message was taken and may not be written yet
   bool closed_ CY_GUARDED_BY(mutex_) = false;
   bool peer_goaway_ CY_GUARDED_BY(mutex_) = false;
   bool own_goaway_ CY_GUARDED_BY(mutex_) = false;

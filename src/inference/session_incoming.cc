@@ -9,6 +9,18 @@ namespace cyllm {
 
 namespace pb = cy::llm;
 
+namespace {
+
+pb::Frame EndFrame(uint64_t id, const Status& status) {
+  pb::Frame frame;
+  frame.set_id(id);
+  frame.mutable_events()->set_end(true);
+  if (!status.ok()) wire::Put(status, frame.mutable_events()->mutable_error());
+  return frame;
+}
+
+}  // namespace
+
 // Fields without a note are written before serving starts.
 struct Session::Incoming {
   uint64_t id = 0;
@@ -169,11 +181,12 @@ Task<> Session::Serve(std::shared_ptr<Session>, std::shared_ptr<Incoming> incomi
   }
   incoming->stream = nullptr;
   stream.reset();
+  pb::Frame last = EndFrame(id, end);
   {
     MutexLock lock(mutex_);
     incoming_.erase(id);
+    if (!closed_) outbox_.Events(std::move(last));
   }
-  PutEnd(id, end);
   KickSoon(incoming->home);
 }
 
@@ -186,17 +199,12 @@ void Session::CancelIncoming(const std::shared_ptr<Incoming>& incoming) {
 }
 
 void Session::SendEnd(uint64_t id, const Status& status) {
-  PutEnd(id, status);
+  pb::Frame frame = EndFrame(id, status);
+  {
+    MutexLock lock(mutex_);
+    if (!closed_) outbox_.Events(std::move(frame));
+  }
   Kick();
-}
-
-void Session::PutEnd(uint64_t id, const Status& status) {
-  pb::Frame frame;
-  frame.set_id(id);
-  frame.mutable_events()->set_end(true);
-  if (!status.ok()) wire::Put(status, frame.mutable_events()->mutable_error());
-  MutexLock lock(mutex_);
-  if (!closed_) outbox_.Events(std::move(frame));
 }
 
 }  // namespace cyllm

@@ -35,12 +35,14 @@ class Pair {
     left_.session->OnClosed(Unavailable("test"));
     right_.session->OnClosed(Unavailable("test"));
   }
-  // Returns when everything queued on the pump has crossed.
+  // Returns when everything queued on the pump, and by those that serve on the other thread, has crossed.
   void Settle() {
     for (int i = 0; i < 20; ++i) {
-      std::promise<void> done;
-      Post(pool_.At(1), [&] { done.set_value(); });
-      done.get_future().wait();
+      for (const size_t thread : {0, 1}) {
+        std::promise<void> done;
+        Post(pool_.At(thread), [&] { done.set_value(); });
+        done.get_future().wait();
+      }
     }
   }
   Session& left() { return *left_.session; }
@@ -219,6 +221,41 @@ TEST(Session, APeerThatIsSilentIsLost) {
   scope.Join();
 }
 
+TEST(Session, IsIdleWhenTheLastEndIsWritten) {
+  struct Slow : SessionTransport {
+    void Kick() override {}
+    void Abort(const Status&) override {}
+  };
+  auto fake = std::make_shared<FakeService>(std::vector<Script>{{TextAnswer({"a"}), Status::Ok()}});
+  IoPool pool(1);
+  Scope scope;
+  SessionOptions options;
+  options.serves = fake;
+  const auto session = Session::Make(options, pool, scope);
+  session->Goaway();  // before the connection is there: told after Hello
+  session->Start(std::make_shared<Slow>());
+  cy::llm::SessionMessage sent;
+  ASSERT_TRUE(session->TakeMessage(&sent));
+  ASSERT_EQ(sent.frames_size(), 2);
+  EXPECT_TRUE(sent.frames(0).has_hello());
+  EXPECT_TRUE(sent.frames(1).has_goaway());
+
+  cy::llm::SessionMessage got;
+  got.add_frames()->mutable_hello()->set_version(Session::kVersion);
+  cy::llm::Frame* submit = got.add_frames();
+  submit->set_id(1);
+  submit->mutable_submit();
+  session->OnMessage(got);
+  EXPECT_FALSE(session->idle());
+  ASSERT_TRUE(session->TakeMessage(&sent));  // the refusal's end
+  EXPECT_FALSE(session->idle()) << "it is not written yet";
+  ASSERT_FALSE(session->TakeMessage(&sent));
+  EXPECT_TRUE(session->idle());
+  session->OnClosed(Unavailable("test"));
+  scope.Close();
+  scope.Join();
+}
+
 TEST(Session, AReaderThatDoesNotPullStopsTheProducer) {
   auto fake = std::make_shared<FakeService>(std::vector<Script>{{{Event(Accepted{})}, Status::Ok(), true}});
   Pair pair(nullptr, fake, /*credit=*/4);
@@ -252,7 +289,7 @@ TEST(Session, AfterGoawayNewRequestsAreRefusedAndRunningOnesFinish) {
   Pair pair(nullptr, fake);
   auto running = pair.Ask();
   ASSERT_TRUE(fake->WaitForRequests(1));
-  pair.right().Goaway("drain");
+  pair.right().Goaway();
   pair.Settle();
   EXPECT_FALSE(pair.left().ready());
   auto refused = pair.Ask();
