@@ -33,7 +33,7 @@ void AppendHeader(std::string& out, std::string_view name, const std::string& va
 class CallStream final : public EventSource {
  public:
   explicit CallStream(std::shared_ptr<Call> call) : call_(std::move(call)) {}
-  ~CallStream() override { call_->Cancel(); }
+  ~CallStream() override { call_->Leave(); }
   Task<NextResult> Next(TimePoint wake_at) override { return call_->Next(wake_at); }
   void Wake() override { call_->Wake(); }
 
@@ -101,8 +101,11 @@ void Call::Cancel() {
   stop_.emit(asio::cancellation_type::terminal);
 }
 
+void Call::Leave() {
+  if (!ended_) Cancel();
+}
+
 void Call::Fail(const Status& why) {
-  if (ended_) return;
   End(why);
   Cancel();
 }
@@ -132,9 +135,7 @@ void Call::Start() {
 Task<> Call::Run() {
   core_->metrics.requests.Increment();
   const Status status = co_await Ask();
-  if (stopped_) co_return;
-  core_->Note(status);
-  End(status);
+  if (!stopped_) Settle(status);
 }
 
 Task<Status> Call::Ask() {
@@ -220,7 +221,7 @@ Task<Status> Call::ReadStream(ClientAnswer& answer) {
     if (status.ok() && over) status = decoder.OnEnd(batch);
     Push(std::move(batch));
     if (!over) continue;
-    End(status);  // the reader need not wait for the body's end
+    Settle(status);  // the reader need not wait for the body's end
     if (status.ok()) {
       const TimePoint until = After(Clock::now(), kTail);
       for (auto tail = co_await answer.Read(until); tail && !tail->empty();)
@@ -252,6 +253,12 @@ void Call::Push(Batch events) {
   std::move(events.begin(), events.end(), std::back_inserter(events_));
   wanted_ = false;
   news_.Notify();
+}
+
+void Call::Settle(const Status& status) {
+  if (ended_) return;
+  core_->Note(status);
+  End(status);
 }
 
 void Call::End(Status status) {

@@ -15,8 +15,8 @@ class Call : public std::enable_shared_from_this<Call> {
   // On home only.
   Task<NextResult> Next(TimePoint wake_at);
   void Wake();
-  void Cancel();                 // the reader is gone
-  void Fail(const Status& why);  // ends it for the reader
+  void Leave();                  // the reader is gone
+  void Fail(const Status& why);  // ends it for the reader, and what it still does
 
   const Executor& home() const { return context_.home; }
   TimePoint heard() const { return heard_; }  // of the server, last; on home only
@@ -33,6 +33,8 @@ class Call : public std::enable_shared_from_this<Call> {
   Task<Status> ReadWhole(ClientAnswer& answer);
   Task<> Wanted();
   void Push(Batch events);
+  void Cancel();
+  void Settle(const Status& status);  // how the server ended it
   void End(Status status);
   std::string Headers() const;
 

@@ -61,6 +61,7 @@ struct Upstream::Core : std::enable_shared_from_this<Core> {
   mutable Mutex mutex;
   CondVar changed;
   upstream::Health health CY_GUARDED_BY(mutex);
+  uint64_t lives CY_GUARDED_BY(mutex) = 0;  // of the server, as far as we were told
   std::vector<upstream::ServedModel> models CY_GUARDED_BY(mutex);
   std::string trouble CY_GUARDED_BY(mutex);  // with the model list; empty: none
   upstream::ImportedLoad load CY_GUARDED_BY(mutex);

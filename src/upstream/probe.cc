@@ -81,6 +81,11 @@ Task<Result<std::string>> Upstream::Core::Get(std::string path) {
 Task<> Upstream::Core::Probe() {
   const upstream::Profile* known = profile.load();
   const bool by_models = known->health == kModels;
+  uint64_t life;
+  {
+    MutexLock lock(mutex);
+    life = lives;
+  }
   Result<std::string> body = co_await Get(std::string(known->health));
   const TimePoint now = Clock::now();
   // Whoever wants a key, or knows no such route, lives.
@@ -89,6 +94,7 @@ Task<> Upstream::Core::Probe() {
   bool was_up;
   {
     MutexLock lock(mutex);
+    if (life != lives) co_return;  // of one that is gone
     was_up = health.up();
     health.OnProbe(serves   ? Health::Probe::kServes
                    : silent ? Health::Probe::kSilent

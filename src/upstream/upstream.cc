@@ -194,6 +194,12 @@ const std::string& Upstream::url() const { return core_->options.url; }
 
 void Upstream::ProbeNow() { core_->look_now.Notify(); }
 
+void Upstream::MarkDown() {
+  MutexLock lock(core_->mutex);
+  core_->health.OnUnreachable();
+  ++core_->lives;
+}
+
 void Upstream::EndRunning(const std::string& reason) {
   core_->EndRunning(Unavailable("the model's server went away", reason));
 }

@@ -48,6 +48,8 @@ class Upstream : public InferenceService {
 
   // Looks at the server now instead of at the next interval.
   void ProbeNow();
+  // The server is known to be gone: not ready until a look begun after this finds another.
+  void MarkDown();
   // Ends what runs: UNAVAILABLE with `reason`. New requests may come.
   void EndRunning(const std::string& reason);
   // New requests are refused; blocks until running ones are done, ends them at `until`. Idempotent.

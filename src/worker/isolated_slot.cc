@@ -155,6 +155,7 @@ bool IsolatedSlot::Ready() {
   const auto remote = this->remote();
   if (!remote || remote->state() != RemoteState::kSession) return false;
   const Snapshot snapshot = remote->Describe();
+  if (!snapshot.ready) return false;  // also: the last words of the process before this one
   const ModelInfo* model = snapshot.Find(entry_.id);
   if (!model || model->state != ModelState::kReady) return false;
   residency_->Loaded(this, model->memory_bytes);
@@ -170,7 +171,7 @@ std::string IsolatedSlot::ChildTrouble() {
     const ModelInfo* model = snapshot.Find(entry_.id);
     if (model && model->state == ModelState::kFailed)
       return was_ready_ ? "its engine stands still" : "could not load the model";
-    was_ready_ |= model && model->state == ModelState::kReady;
+    was_ready_ |= snapshot.ready && model && model->state == ModelState::kReady;
     return "";
   }
   if (!was_ready_) return "";  // it starts

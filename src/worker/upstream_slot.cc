@@ -122,6 +122,7 @@ Result<std::shared_ptr<UpstreamSlot>> UpstreamSlot::Make(const ModelEntry& entry
   supervised.ready = [raw = slot->upstream_.get()] { return raw->Describe().ready; };
   supervised.on_end = [raw = slot->upstream_.get()] {
     raw->EndRunning("upstream_died");
+    raw->MarkDown();
     raw->ProbeNow();
   };
   slot->supervisor_ = std::make_unique<Supervisor>(std::move(supervised));

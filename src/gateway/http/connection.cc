@@ -44,14 +44,14 @@ class Connection::Limit {
   Limit(Connection& connection, std::chrono::milliseconds limit) : connection_(connection) {
     connection_.timed_out_ = false;
     connection_.timer_.expires_after(limit);
-    connection_.timer_.async_wait([&c = connection, turn = ++connection.timer_turn_](ByteStream::Error ec) {
-      if (ec || turn != c.timer_turn_) return;
+    connection_.timer_.async_wait([&c = connection, over = over_](ByteStream::Error ec) {
+      if (ec || *over) return;
       c.timed_out_ = true;
       c.stream_.socket().cancel(ec);
     });
   }
   ~Limit() {
-    ++connection_.timer_turn_;
+    *over_ = true;
     connection_.timer_.cancel();
   }
   Limit(const Limit&) = delete;
@@ -59,6 +59,8 @@ class Connection::Limit {
 
  private:
   Connection& connection_;
+  // A handler that is queued already is not cancelled any more, and may run after the connection's end.
+  const std::shared_ptr<bool> over_ = std::make_shared<bool>(false);
 };
 
 Connection::Connection(ByteStream::Socket socket, ByteStream::TlsContext tls, Executor home,

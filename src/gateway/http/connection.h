@@ -74,7 +74,6 @@ class Connection final : public HttpExchange {
 
   ByteStream stream_;
   boost::asio::steady_timer timer_;
-  uint64_t timer_turn_ = 0;  // which Limit the timer belongs to
   bool timed_out_ = false;
   const Executor home_;
   const std::shared_ptr<const HttpServerOptions> options_;

@@ -4,6 +4,8 @@
 #include <boost/asio.hpp>
 #include <boost/asio/ssl.hpp>
 
+#include "async/signal.h"
+
 namespace cyllm {
 
 namespace asio = boost::asio;
@@ -12,6 +14,7 @@ using boost::system::error_code;
 namespace {
 
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
+constexpr Millis kFullQueue{5};  // between two attempts to get into a server's queue of connections
 
 }  // namespace
 
@@ -22,14 +25,14 @@ class ServerConnection::Limit {
     c_.timed_out_ = false;
     if (until == kNever) return;
     c_.timer_.expires_at(until);
-    c_.timer_.async_wait([&c, turn = ++c_.turn_, stop = std::move(stop)](error_code ec) {
-      if (ec || turn != c.turn_) return;
+    c_.timer_.async_wait([&c, over = over_, stop = std::move(stop)](error_code ec) {
+      if (ec || *over) return;
       c.timed_out_ = true;
       stop();
     });
   }
   ~Limit() {
-    ++c_.turn_;
+    *over_ = true;
     c_.timer_.cancel();
   }
   Limit(const Limit&) = delete;
@@ -37,6 +40,8 @@ class ServerConnection::Limit {
 
  private:
   ServerConnection& c_;
+  // A handler that is queued already is not cancelled any more, and may run after the connection's end.
+  const std::shared_ptr<bool> over_ = std::make_shared<bool>(false);
 };
 
 ServerConnection::ServerConnection(Executor home) : home_(home), socket_(home), timer_(home) {}
@@ -58,11 +63,20 @@ Task<Status> ServerConnection::Open(const Url& url, asio::ssl::context* tls, Tim
   if (url.is_unix()) {
     asio::local::stream_protocol::socket socket(home_);
     const Limit limit(*this, until, [&socket] { socket.close(); });
-    std::tie(ec) =
-        co_await socket.async_connect(asio::local::stream_protocol::endpoint(url.unix_path), kTuple);
-    if (ec) co_return Broken(kUnreachable);
-    socket_ = std::move(socket);
-    co_return Status::Ok();
+    while (!timed_out_) {
+      std::tie(ec) =
+          co_await socket.async_connect(asio::local::stream_protocol::endpoint(url.unix_path), kTuple);
+      if (ec) break;
+      // Where the server's queue is full, the kernel says EAGAIN, which Asio takes for a success to come.
+      socket.remote_endpoint(ec);
+      if (!ec) {
+        socket_ = std::move(socket);
+        co_return Status::Ok();
+      }
+      socket.close(ec);
+      co_await SleepUntil(After(Clock::now(), kFullQueue));
+    }
+    co_return Broken(kUnreachable);
   }
   {
     asio::ip::tcp::resolver resolver(home_);

@@ -5,6 +5,7 @@
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <memory>
 #include <optional>
 
 #include "async/task.h"
@@ -45,7 +46,6 @@ class ServerConnection {
   Socket socket_;
   std::optional<boost::asio::ssl::stream<Socket&>> tls_;
   boost::asio::steady_timer timer_;
-  uint64_t turn_ = 0;
   bool timed_out_ = false;
 };
 
