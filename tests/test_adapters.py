@@ -58,4 +58,4 @@ def test_a_file_that_does_not_fit_is_named_in_the_log(start, model, tmp_path):
     with pytest.raises(openai.APIStatusError) as error:
         said(process.address("gateway"), "poet")
     assert error.value.status_code == 503
-    assert f"the adapter 'poet': {file} is for another model" in process.log
+    process.wait_log(f"the adapter 'poet': {file} is for another model")

@@ -136,7 +136,7 @@ def test_a_long_load_is_bridged_with_pings(chain, tmp_path):
     config = tmp_path / "gateway.toml"
     # The load reports its progress every 150 ms: that must not count as something that the client hears.
     config.write_text("[gateway]\nheader_commit = 0.1\nsse_ping = 0.2\n")
-    c = chain(registry(default={"load_ms": 1500}), gateway_env={"GATEWAY_LITE_CONFIG": str(config)})
+    c = chain(registry(default={"load_ms": 5000}), gateway_env={"GATEWAY_LITE_CONFIG": str(config)})
     body = {"model": "default", "messages": user("hi"), "stream": True}
     raw = http.post(c.url + "/v1/chat/completions", json=body, timeout=60).text
     frames = raw.split("\n\n")

@@ -7,6 +7,7 @@ import pytest
 
 from conftest import registry
 from support.legacy import LOADING, pb
+from support.process import wait_until
 
 
 @pytest.fixture(params=["worker", "coordinator", "worker-unix", "coordinator-unix"])
@@ -173,6 +174,7 @@ def test_models_of_all_workers_are_listed_and_reached(worker, coordinator, legac
     second = worker(env={"CY_LLM_MODEL_REGISTRY": registry(default={}, blue={"reply_tokens": 2})})
     front = coordinator(first.address("worker"), second.address("worker"))
     client = legacy_client(front.address("coordinator"))
+    wait_until(lambda: client.health().metrics["workers_healthy"] == "2", what="both workers")
     models = client.control("list_models").payload["models"].split(",")
     assert {"red", "blue", "default"} <= set(models)
     for _ in range(4):  # whoever's turn it is

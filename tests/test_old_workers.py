@@ -132,7 +132,8 @@ def test_what_fails_before_its_first_chunk_is_tried_elsewhere(serve_legacy, coor
         yield ""
 
     bad, good = serve_legacy(Worker(full)), serve_legacy(Worker(words))
-    client = legacy_client(coordinator(bad.address, good.address).address("coordinator"))
+    front = coordinator(bad.address, good.address, args=("--policy", "round_robin"))
+    client = legacy_client(front.address("coordinator"))
     wait_until(lambda: client.health().metrics["workers_healthy"] == "2", what="both workers")
     for n in range(6):
         assert text(client.stream(f"call {n}")) == f"call {n} "

@@ -201,12 +201,12 @@ def test_the_status_port_survives_nonsense_and_silence(start):
 
 
 def slow_answer(url, seen: list, failed: list):
-    """Reads a streamed answer in a thread; `seen` gets the chunks, `failed` what went wrong."""
+    """Reads a streamed answer of 100 words in a thread; `seen` gets the chunks, `failed` what went wrong."""
 
     def read():
         try:
             for chunk in client(url).chat.completions.create(
-                model="default", messages=[{"role": "user", "content": "w"}], max_tokens=20, stream=True
+                model="default", messages=[{"role": "user", "content": "w"}], max_tokens=100, stream=True
             ):
                 seen.append(chunk.choices[0].delta.content)
         except Exception as e:  # noqa: BLE001
@@ -235,7 +235,7 @@ def test_sigterm_lets_running_answers_end(start):
     wait_until(refused, what="no new requests")
     assert process.alive()
     thread.join(60)
-    assert not failed and "".join(s or "" for s in seen).split() == ["w"] * 20
+    assert not failed and "".join(s or "" for s in seen).split() == ["w"] * 100
     assert process.wait_exit(20) == 0
 
 

@@ -67,13 +67,15 @@ def vllm(tmp_path):
 @pytest.fixture
 def router(start):
     def begin(*servers, args=(), env=None, ready=True) -> str:
-        urls = ",".join(s if isinstance(s, str) else s.url for s in servers)
+        urls = [s if isinstance(s, str) else s.url for s in servers]
         env = {"CY_LLM_RESUME_PATIENCE": "1"} | (env or {})
-        process = start("serve", "--listen", "127.0.0.1:0", "--upstream", urls, *args, env=env, expect=("gateway",))
+        process = start("serve", "--listen", "127.0.0.1:0", "--upstream", ",".join(urls), *args, env=env, expect=("gateway",))
         url = process.address("gateway")
         begin.process = process
         if ready:
             wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
+            for known in urls:
+                process.wait_log(f"({known}) serves")
         return url
 
     return begin
@@ -265,7 +267,7 @@ def test_the_death_of_its_worker_is_no_success(vllm, router):
 
 
 def test_an_answer_goes_on_at_the_other_server(vllm, router):
-    servers = [vllm(FAKE_VLLM_TOKEN_S="0.01") for _ in range(2)]
+    servers = [vllm(FAKE_VLLM_TOKEN_S="0.03") for _ in range(2)]
     api = client(router(*servers))
     words = [f"word{n}" for n in range(200)]
     stream = ask(api, " ".join(words), stream=True, stream_options={"include_usage": True})
@@ -328,7 +330,7 @@ def test_the_bytes_of_a_chunk_are_the_servers(vllm, router):
 
 
 def test_own_chunks_before_another_takes_over_and_none_after(vllm, router):
-    servers = [vllm(FAKE_VLLM_TOKEN_S="0.01", FAKE_VLLM_NEWER="1") for _ in range(2)]
+    servers = [vllm(FAKE_VLLM_TOKEN_S="0.03", FAKE_VLLM_NEWER="1") for _ in range(2)]
     api = client(router(*servers))
     words = [f"word{n}" for n in range(200)]
     stream = ask(api, " ".join(words), stream=True, stream_options={"include_usage": True})

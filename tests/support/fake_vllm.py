@@ -45,6 +45,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # as many may come at once as tests have threads
 
     def __init__(self, args: argparse.Namespace):
         self.args = args
