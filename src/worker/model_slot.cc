@@ -4,6 +4,7 @@
 #include <boost/json.hpp>
 #include <cmath>
 #include <filesystem>
+#include <future>
 
 #include "base/log.h"
 #include "worker/models/resolver.h"
@@ -226,10 +227,17 @@ void ModelSlot::UnloadNow() {
   std::erase_if(unloading_, [](const auto& host) { return host.expired(); });
   unloading_.push_back(host_);
   RunInBackground([this, host = std::exchange(host_, nullptr)]() mutable {
+    const auto wait_for_others = [&host] {
+      while (host.use_count() > 1) std::this_thread::sleep_for(Millis(1));
+    };
     // Who found it before it was taken away, is handing it a request: that one is not refused.
-    while (host.use_count() > 1) std::this_thread::sleep_for(Millis(1));
+    wait_for_others();
+    std::future<void> gone = host->gone();
     host->Drain(kNever);
+    // A reader that drops its stream or takes the last of it has the host for a moment.
+    wait_for_others();
     host.reset();
+    gone.wait();
     if (options_.residency) options_.residency->Left(this);
   });
 }

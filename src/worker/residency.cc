@@ -104,20 +104,36 @@ std::vector<Resident*> Residency::MayLeave(TimePoint now, Millis after) const {
   return models;
 }
 
+TimePoint Residency::MarkLeaving(Resident* model) {
+  MutexLock lock(mutex_);
+  const auto place = places_.find(model);
+  if (place == places_.end() || place->second.leaves || place->second.since == kNever) return kNever;
+  place->second.leaves = true;
+  return place->second.since;
+}
+
+bool Residency::SendAwayIfIdle(Resident* model) {
+  const TimePoint since = MarkLeaving(model);
+  if (since == kNever || model->UnloadIfIdle()) return true;
+  MutexLock lock(mutex_);
+  const auto place = places_.find(model);
+  if (place != places_.end() && place->second.since == since) place->second.leaves = false;
+  return false;
+}
+
 // The one that was not used for longest, of `models` one that is idle, else of `busy`.
 void Residency::SendAway(const std::vector<Resident*>& models, const std::vector<Resident*>& busy) {
   std::vector<std::pair<TimePoint, Resident*>> order;
   for (Resident* model : models) order.emplace_back(model->last_used(), model);
   std::ranges::sort(order);
-  auto gone = std::ranges::find_if(order, [](const auto& entry) { return entry.second->UnloadIfIdle(); });
+  auto gone = std::ranges::find_if(order, [&](const auto& entry) { return SendAwayIfIdle(entry.second); });
   if (gone == order.end()) {
     gone = std::ranges::find_if(order, [&](const auto& e) { return std::ranges::count(busy, e.second) > 0; });
     if (gone == order.end()) return;
+    if (MarkLeaving(gone->second) == kNever) return;
     gone->second->Unload();
   }
   Log()->info("model '{}' makes room for another", gone->second->id());
-  MutexLock lock(mutex_);
-  if (const auto place = places_.find(gone->second); place != places_.end()) place->second.leaves = true;
 }
 
 void Residency::Loaded(Resident* model, uint64_t bytes) {
@@ -166,10 +182,8 @@ void Residency::WatchIdle() {
       }
     }
     for (const auto& [model, idle] : watched) {
-      if (model->last_used() > Clock::now() - idle || !model->UnloadIfIdle()) continue;
+      if (model->last_used() > Clock::now() - idle || !SendAwayIfIdle(model)) continue;
       Log()->info("model '{}': unused for {} ms, unloaded", model->id(), idle.count());
-      MutexLock lock(mutex_);
-      if (const auto place = places_.find(model); place != places_.end()) place->second.leaves = true;
     }
     MutexLock lock(mutex_);
     if (over_) return;

@@ -76,6 +76,10 @@ class Residency {
   // Those that have been there for so long.
   std::vector<Resident*> MayLeave(TimePoint now, Millis after) const CY_REQUIRES(mutex_);
   bool Begin(Resident* model, uint64_t bytes, TimePoint now) CY_REQUIRES(mutex_);
+  // The place of one that is loaded and stays is marked before its model is told to go: afterwards the model
+  // may be back already, in another place. Returns since when it was loaded; kNever: there is no such place.
+  TimePoint MarkLeaving(Resident* model);
+  bool SendAwayIfIdle(Resident* model);  // true: it leaves, or has left
   void SendAway(const std::vector<Resident*>& models, const std::vector<Resident*>& busy);
   void WatchIdle();
 

@@ -24,19 +24,28 @@ class Model : public Resident {
     if (!loaded.exchange(false)) return;
     ++unloads;
     residency_.Left(this);
+    if (comes_back.exchange(false)) EXPECT_TRUE(Load(0).ok());
   }
   Status Load(uint64_t bytes) {
-    const Status status = residency_.Enter(this, bytes, [this] { return wanted.load(); });
+    const Status status = residency_.Enter(this, bytes, [this] {
+      asked = true;
+      return wanted.load();
+    });
     if (!status.ok()) return status;
     loaded = true;
     residency_.Loaded(this, 0);
     return status;
   }
+  // Returns when it waits in line.
   std::future<Status> Begin(uint64_t bytes) {
-    return std::async(std::launch::async, [this, bytes] { return Load(bytes); });
+    asked = false;
+    auto load = std::async(std::launch::async, [this, bytes] { return Load(bytes); });
+    while (!asked && load.wait_for(Millis(0)) == std::future_status::timeout) std::this_thread::yield();
+    return load;
   }
 
-  std::atomic<bool> loaded{false}, busy{false}, wanted{true};
+  std::atomic<bool> loaded{false}, busy{false}, wanted{true}, asked{false};
+  std::atomic<bool> comes_back{false};  // loaded again before who unloads it hears that it will leave
   std::atomic<int> unloads{0};
   std::atomic<TimePoint> used{TimePoint::min()};
 
@@ -142,6 +151,19 @@ TEST(Residency, UnusedModelsAreUnloaded) {
   while (idle.loaded && Clock::now() < until) std::this_thread::sleep_for(Millis(5));
   EXPECT_FALSE(idle.loaded);
   EXPECT_TRUE(other.loaded && busy.loaded);
+  residency.Stop();
+}
+
+TEST(Residency, WhoComesBackAtOnceIsUnloadedAgain) {
+  Residency residency({});
+  Model idle(residency, "idle");
+  residency.UnloadWhenIdle(&idle, Millis(50));
+  idle.comes_back = true;
+  ASSERT_TRUE(idle.Load(0).ok());
+  const TimePoint until = Clock::now() + std::chrono::seconds(20);
+  while (idle.unloads < 2 && Clock::now() < until) std::this_thread::sleep_for(Millis(5));
+  EXPECT_EQ(idle.unloads, 2);
+  residency.Stop();
 }
 
 }  // namespace

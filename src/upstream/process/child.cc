@@ -45,8 +45,18 @@ std::vector<std::string> Environment(const std::map<std::string, std::string>& o
   return out;
 }
 
-// In the child, between fork and exec: only what is safe there. Tells errno through `failed`.
-[[noreturn]] void Become(const char* path, char** argv, char** env, int output, int failed, pid_t parent) {
+bool ReadByte(int fd) {
+  char byte;
+  ssize_t n;
+  do n = read(fd, &byte, 1);
+  while (n < 0 && errno == EINTR);
+  return n == 1;
+}
+
+// In the child, between fork and exec: only what is safe there. Waits for a byte from `go`, whose end means
+// that there is nobody to run for. Tells errno through `failed`.
+[[noreturn]] void Become(const char* path, char** argv, char** env, int output, int go, int failed,
+                         pid_t parent) {
   setsid();
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() == parent) {
@@ -58,6 +68,7 @@ std::vector<std::string> Environment(const std::map<std::string, std::string>& o
     if (null >= 0) dup2(null, 0);
     dup2(output, 1);
     dup2(output, 2);
+    if (!ReadByte(go)) _exit(127);
     syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC);
     execve(path, argv, env);
   }
@@ -115,7 +126,7 @@ Result<Child> Child::Start(const ChildSpec& spec) {
     return Err(MakeStatus(Code::kNotFound, fmt::format("there is no program '{}' here",
                                                        spec.command.empty() ? "" : spec.command.front())));
   Child child;
-  int output[2], failed[2], guard[2];
+  int output[2], failed[2], go[2], guard[2];
   const auto refused = [](const char* what) {
     return Err(MakeStatus(Code::kInternal, fmt::format("{}: {}", what, strerror(errno))));
   };
@@ -126,17 +137,33 @@ Result<Child> Child::Start(const ChildSpec& spec) {
     close(output[1]);
     return refused("pipe");
   }
+  if (pipe2(go, O_CLOEXEC) != 0) {
+    for (const int fd : {output[1], failed[0], failed[1]}) close(fd);
+    return refused("pipe");
+  }
   Pointers argv(spec.command), env(Environment(spec.env));
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid == 0) Become(path.c_str(), argv.get(), env.get(), output[1], failed[1], parent);
+  if (pid == 0) {
+    close(go[1]);
+    Become(path.c_str(), argv.get(), env.get(), output[1], go[0], failed[1], parent);
+  }
   close(output[1]);
   close(failed[1]);
   if (pid < 0) {
-    close(failed[0]);
+    for (const int fd : {failed[0], go[0], go[1]}) close(fd);
     return refused("fork");
   }
   child.pid_ = pid;
+  // Before it runs: we may be killed as soon as it has started something.
+  if (pipe2(guard, O_CLOEXEC) == 0) {
+    child.guard_pipe_ = guard[1];
+    child.guard_ = StartGuard(pid, guard[0]);
+    close(guard[0]);
+  }
+  (void)!write(go[1], "\n", 1);
+  close(go[0]);  // not before: nobody would read it if the child has been killed
+  close(go[1]);
   int error = 0;
   const ssize_t n = read(failed[0], &error, sizeof error);  // the end of the pipe: it runs
   close(failed[0]);
@@ -146,11 +173,6 @@ Result<Child> Child::Start(const ChildSpec& spec) {
   }
   child.pidfd_ = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
   if (child.pidfd_ < 0) return refused("pidfd_open");
-  if (pipe2(guard, O_CLOEXEC) == 0) {
-    child.guard_pipe_ = guard[1];
-    child.guard_ = StartGuard(pid, guard[0]);
-    close(guard[0]);
-  }
   return child;
 }
 

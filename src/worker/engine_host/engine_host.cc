@@ -80,6 +80,7 @@ Result<std::shared_ptr<EngineHost>> EngineHost::Load(const Manifest& manifest, c
 EngineHost::~EngineHost() {
   metrics_.reset();
   if (engine_) api_->destroy(engine_);
+  gone_.set_value();
 }
 
 EventStream EngineHost::Infer(const Request& request, const Context& context) {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -50,6 +51,8 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
   // New requests are refused; blocks until running ones are done, or cancels them at `until`. Called again,
   // the earlier `until` counts.
   void Drain(TimePoint until);
+  // Ready when the engine is gone, whoever had the last reference. To be called once.
+  std::future<void> gone() { return gone_.get_future(); }
 
  private:
   class Listener;
@@ -75,6 +78,7 @@ class EngineHost : public std::enable_shared_from_this<EngineHost> {
   const std::string worker_;
   std::shared_ptr<PrefixLog> prefixes_;  // set before the engine is made; may be null
   cyllm_engine* engine_ = nullptr;
+  std::promise<void> gone_;
   cyllm_description description_{};
   std::optional<EngineMetrics> metrics_;
   std::atomic<uint64_t> next_id_{1};
