@@ -126,10 +126,12 @@ TEST_F(AdapterModelTest, TakenOverAndPreemptedEqualUndisturbed) {
   }
   const auto patient = Prompt(80, 70, "poet"), urgent = Prompt(20, 2, "cook");
   patient->request.priority = 5;
+  patient->request.credit = 50;  // stands still there until the other has had its turn
   Submit(*patient);
   gatherer_.WaitText(patient->request.id, 50);
   Submit(*urgent);
   Wait(*urgent);
+  engine_->Credit(patient->request.id, 1000);
   ExpectSame(Wait(*patient), expected, "preempted");
   EXPECT_EQ(engine_->Stats().preemptions, 1u);
 }

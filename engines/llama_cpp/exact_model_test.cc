@@ -61,10 +61,12 @@ TEST_F(ExactTest, PreemptedEqualsUndisturbed) {
   const ChoiceResult expected = Ask(*undisturbed);
   const auto patient = Prompt(90, 80), urgent = Prompt(20, 2);
   patient->request.priority = 5;
+  patient->request.credit = 70;  // stands still there until the other has had its turn
   Submit(*patient);
   gatherer_.WaitText(patient->request.id, 70);
   Submit(*urgent);
   Wait(*urgent);
+  engine_->Credit(patient->request.id, 1000);
   ExpectSame(Wait(*patient), expected, "preempted");
   EXPECT_EQ(engine_->Stats().preemptions, 1u);
 }

@@ -47,16 +47,10 @@ class TestServer {
           "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: "
           "chunked\r\n\r\n");
     }
-    bool Chunk(std::string_view text) {
-      char size[32];
-      snprintf(size, sizeof size, "%zx\r\n", text.size());
-      return Send(size + std::string(text) + "\r\n");
-    }
+    bool Chunk(std::string_view text) { return Send(ChunkOf(text)); }
     bool Data(std::string_view data) { return Chunk("data: " + std::string(data) + "\n\n"); }
-    void EndStream() {
-      Data("[DONE]");
-      Send("0\r\n\r\n");
-    }
+    // At once: who reads [DONE] has all of the body, and may ask again on this connection.
+    void EndStream() { Send(ChunkOf("data: [DONE]\n\n") + "0\r\n\r\n"); }
     // Blocks until the client has closed; false after 20 s.
     bool AwaitClosed() {
       char byte;
@@ -82,6 +76,11 @@ class TestServer {
     }
 
    private:
+    static std::string ChunkOf(std::string_view text) {
+      char size[32];
+      snprintf(size, sizeof size, "%zx\r\n", text.size());
+      return size + std::string(text) + "\r\n";
+    }
     bool Fill() {
       char data[8192];
       const ssize_t n = recv(fd_, data, sizeof data, 0);

@@ -86,7 +86,7 @@ TEST_F(WorkerTest, ManyWaitForOneLoad) {
 }
 
 TEST_F(WorkerTest, PreloadMakesReadyLate) {
-  auto worker = Make(R"({"m": {"load_ms": 200}})", true);
+  auto worker = Make(R"({"m": {"load_ms": 2000}})", true);
   const Snapshot loading = worker->Describe();
   EXPECT_FALSE(loading.ready);
   EXPECT_THAT(loading.not_ready_reasons, testing::Contains(HasSubstr("loading")));

@@ -53,7 +53,7 @@ void Contents(const Subject& s, const Report& wrong) { Look(s, wrong, Rule::kCon
 void Callbacks(const Subject& s, const Report& wrong) {
   Client client(s);
   if (!client.created()) return wrong("create failed");
-  client.OnDelta([](uint64_t) { std::this_thread::sleep_for(std::chrono::milliseconds(2)); });
+  client.OnDelta([](uint64_t) { std::this_thread::sleep_for(std::chrono::milliseconds(5)); });
   AskThis(client);
   client.Destroy();
   for (const Fault& fault : client.faults())

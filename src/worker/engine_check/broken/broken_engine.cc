@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <iterator>
+#include <latch>
 #include <mutex>
 #include <string_view>
 #include <thread>
@@ -85,7 +86,12 @@ void OnEvents(void* ctx, const cyllm_event* events, size_t n) {
   MoveToEnd(out, [first](const cyllm_event& e) { return e.id != first; });
   const auto other = std::ranges::find_if(out, [first](const cyllm_event& e) { return e.id != first; });
   const auto mine = static_cast<size_t>(other - out.begin());
-  std::thread thread([&] { tell(out.data() + mine, out.size() - mine); });
+  std::latch both(2);
+  std::thread thread([&] {
+    both.arrive_and_wait();
+    tell(out.data() + mine, out.size() - mine);
+  });
+  both.arrive_and_wait();
   tell(out.data(), mine);
   thread.join();
 }
