@@ -132,6 +132,19 @@ def test_loading_on_first_use(chain):
     assert done.choices[0].message.content == "hi"
 
 
+def test_a_header_of_other_bytes_harms_nobody(chain):
+    c = chain(registry(default={"itl_ms": 20}), gateway_env={"CY_LLM_RESUME_PATIENCE": "0"})
+    body = {"model": "default", "messages": user("w"), "max_tokens": 100}
+    odd = [(name, b"v=\xe9") for name in (b"traceparent", b"tracestate", b"x-cy-worker", b"x-cy-affinity", b"x-request-id")]
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(http.post, c.url + "/v1/chat/completions", json=body)
+        wait_until(lambda: metric(c.workers[0].address("worker-http"), "worker_inflight_requests") == 1, what="another's answer")
+        answer = http.post(c.url + "/v1/chat/completions", json=body | {"max_tokens": 1}, headers=odd)
+        assert answer.json()["choices"][0]["message"]["content"] == "w", answer.text
+        assert other.result(60).json()["choices"][0]["message"]["content"].split() == ["w"] * 100
+    assert metric(c.coordinator.address("coordinator-http"), "coordinator_inference_requests_total") == 2
+
+
 def test_a_long_load_is_bridged_with_pings(chain, tmp_path):
     config = tmp_path / "gateway.toml"
     # The load reports its progress every 150 ms: that must not count as something that the client hears.

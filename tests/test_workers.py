@@ -136,6 +136,19 @@ def test_the_command(chain):
     assert cli(c, "dance").returncode == 2 and cli(c, "drain").returncode == 2
 
 
+def test_waiting_for_a_removal_ends_with_an_error_where_nobody_answers(chain):
+    c = chain(ECHO)
+    wait_until(lambda: healthy(c) == 1, what="the worker")
+    stream = Stream(c.url)
+    begun([stream])
+    url = c.coordinator.address("coordinator-http")
+    with ThreadPoolExecutor(1) as pool:
+        command = pool.submit(run, "workers", "remove", c.workers[0].address("worker"), "--deadline", "600", "--wait", "--url", url)
+        wait_until(lambda: list(listed(c).values())[0]["job_status"] == "removing", what="the removal to begin")
+        c.coordinator.kill()
+        assert command.result(60).returncode == 1
+
+
 def test_the_admin_key(start, worker):
     behind = worker({})
     c = start("coordinator", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--workers", behind.address("worker"),

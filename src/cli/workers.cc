@@ -45,9 +45,10 @@ class Client {
     const json::value* message = nullptr;
     if (const json::value* failure = answer.body.if_contains("error"); failure && failure->is_object())
       message = failure->get_object().if_contains("message");
-    return Err(MakeStatus(Code::kUnknown, message && message->is_string()
-                                              ? std::string(message->get_string())
-                                              : fmt::format("{}: status {}", call.url, answer.http)));
+    return Err(MakeStatus(answer.http == 404 ? Code::kNotFound : Code::kUnknown,
+                          message && message->is_string()
+                              ? std::string(message->get_string())
+                              : fmt::format("{}: status {}", call.url, answer.http)));
   }
 
  private:
@@ -93,7 +94,7 @@ Status Wait(Client& client, const std::string& path, bool removal) {
   std::string told;
   while (true) {
     const auto answer = client.Ask("GET", path);
-    if (!answer) return removal ? Status::Ok() : answer.error();  // gone
+    if (!answer) return removal && answer.error().code == Code::kNotFound ? Status::Ok() : answer.error();
     const std::string now =
         Text(answer->body, "job_status") + ", " + Text(answer->body, "inflight") + " in flight";
     if (now != told) fmt::print(stderr, "{}\n", now);

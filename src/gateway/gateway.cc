@@ -218,11 +218,17 @@ struct Gateway::Impl {
            policy.tokens.Allows(TokenOf(request.Header("Authorization"), request.Header("X-Api-Key")));
   }
 
+  // A header that goes on to other processes and their logs: as it is or, with any other bytes, not at all.
+  static std::string Printable(std::string_view value) {
+    constexpr size_t kLongest = 512;  // of a tracestate (W3C Trace Context, section 3.3.1.5)
+    const auto odd = [](unsigned char c) { return c < 0x20 || c > 0x7e; };
+    return value.size() > kLongest || std::ranges::any_of(value, odd) ? "" : std::string(value);
+  }
+
   // What the caller says of its place: the worker it would like, and whom to stay with: what the header says,
   // else what the body says, else its key.
   static void PutRouting(const HttpRequest& request, RequestFacts& facts) {
-    constexpr size_t kLongest = 256;
-    facts.worker_hint = std::string(request.Header("x-cy-worker").substr(0, kLongest));
+    facts.worker_hint = Printable(request.Header("x-cy-worker"));
     std::string_view key = request.Header("x-cy-affinity");
     if (key.empty() && facts.affinity != 0) return;
     if (key.empty()) key = TokenOf(request.Header("Authorization"), request.Header("X-Api-Key"));
@@ -243,8 +249,8 @@ struct Gateway::Impl {
     Context context;
     context.home = exchange.home();
     context.request_id = request.id;
-    context.traceparent = std::string(request.Header("traceparent"));
-    context.tracestate = std::string(request.Header("tracestate"));
+    context.traceparent = Printable(request.Header("traceparent"));
+    context.tracestate = Printable(request.Header("tracestate"));
     for (Request& one : call->requests) PutRouting(request, one.facts);
     request.body = {};
     InferenceCall run(policy.options, *service, exchange, *route.dialect);
@@ -339,7 +345,8 @@ std::string Gateway::address() const { return impl_->server.address(); }
 
 Status Gateway::Reload(GatewayOptions options) {
   const std::shared_ptr<const Policy> now = impl_->Current();
-  options.listen = now->options.listen;
+  if (options.listen != now->options.listen)  // what was checked (a token, say) was checked for another place
+    return InvalidArgument("gateway.listen can only change with a new start; nothing was changed", "listen");
   options.admin = now->options.admin;
   options.admin_key = now->options.admin_key;
   if (Status status = impl_->server.Reload(impl_->HttpOptions(options)); !status.ok()) return status;

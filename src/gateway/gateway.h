@@ -28,7 +28,7 @@ struct GatewayOptions {
   uint32_t default_max_tokens = 0;                   // for chats that give none; 0: the rest of the context
   uint32_t max_max_tokens = 0;                       // more is cut to this; 0: no limit
   uint32_t max_choices = 16;                         // cap of `n`
-  uint32_t max_inputs = 2048;                        // texts to embed or to rank in one request
+  uint32_t max_inputs = 2048;                        // texts to embed or to rank, prompts × n, in one request
   bool echo_root = false;                            // POST / answers with its body: for tests of HTTP itself
   bool log_prompts = false;                          // bodies go to the log
 

@@ -589,8 +589,11 @@ TEST_F(GatewayTest, ReloadTakesOverWithoutDroppingAStream) {
   running.Send(Post("/v1/chat/completions", kStream));
   running.Until("Hel");
   GatewayOptions options;
-  options.api_tokens = {"new"};
   options.max_body_bytes = 100;
+  options.listen = "0.0.0.0:0";
+  EXPECT_EQ(gateway_->Reload(options).code, Code::kInvalidArgument);  // it would be open, there
+  options.listen = "127.0.0.1:0";
+  options.api_tokens = {"new"};
   ASSERT_TRUE(gateway_->Reload(options).ok());
   EXPECT_THAT(Ask(Post("/v1/chat/completions", kChat)), StartsWith("HTTP/1.1 401"));
   EXPECT_THAT(Ask(Post("/v1/chat/completions", kChat, "Authorization: Bearer new\r\n")),
@@ -656,6 +659,7 @@ TEST_F(GatewayTest, WhenAllConnectionsAreTakenOthersWait) {
   EXPECT_THAT(two.Response(), StartsWith("HTTP/1.1 200"));
   EXPECT_TRUE(four.Silent());
   GatewayOptions more;
+  more.listen = "127.0.0.1:0";
   more.max_connections = 9;
   ASSERT_TRUE(gateway_->Reload(more).ok());
   EXPECT_THAT(four.Response(), StartsWith("HTTP/1.1 200"));

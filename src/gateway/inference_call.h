@@ -7,10 +7,10 @@
 #include <string>
 
 #include "gateway/dialects/common/dialect.h"
+#include "gateway/dialects/common/tally.h"
 #include "gateway/gateway.h"
 #include "gateway/http/server.h"
 #include "gateway/route_receipt.h"
-#include "gateway/tally.h"
 #include "inference/service.h"
 
 namespace cyllm {

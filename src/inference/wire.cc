@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/utf8.h"
+
 namespace cyllm::wire {
 
 namespace pb = cy::llm;
@@ -12,6 +14,10 @@ template <class Message, class T>
 std::vector<T> Vector(const google::protobuf::RepeatedField<Message>& in) {
   return std::vector<T>(in.begin(), in.end());
 }
+
+// What goes into a field of type string: a message with any other bytes in one is not read at all, and that
+// is the end of the session for every request on it.
+std::string Utf8(const std::string& text) { return IsValidUtf8(text) ? text : RepairUtf8(text); }
 
 void PutOffsets(const Offsets& offsets, pb::Offsets* out) {
   out->set_tokens(offsets.tokens);
@@ -65,9 +71,9 @@ E EnumOf(int value, int count) {
 
 void Put(const RequestFacts& facts, pb::RequestFacts* out) {
   out->set_kind(static_cast<pb::RequestKind>(facts.kind));
-  out->set_model(facts.model);
-  out->set_adapter(facts.adapter);
-  out->set_tenant(facts.tenant);
+  out->set_model(Utf8(facts.model));
+  out->set_adapter(Utf8(facts.adapter));
+  out->set_tenant(Utf8(facts.tenant));
   out->set_priority(facts.priority);
   out->set_prompt_tokens_estimate(facts.prompt_tokens_estimate);
   if (facts.max_tokens) out->set_max_tokens(*facts.max_tokens);
@@ -85,8 +91,8 @@ void Put(const RequestFacts& facts, pb::RequestFacts* out) {
       PutOffsets(choice.delivered, to->mutable_delivered());
     }
   }
-  for (const std::string& worker : facts.avoid_workers) out->add_avoid_workers(worker);
-  out->set_worker_hint(facts.worker_hint);
+  for (const std::string& worker : facts.avoid_workers) out->add_avoid_workers(Utf8(worker));
+  out->set_worker_hint(Utf8(facts.worker_hint));
   out->set_affinity(facts.affinity);
 }
 
@@ -233,9 +239,9 @@ void Put(const Context& context, TimePoint now, pb::CallContext* out) {
     const auto left = std::chrono::duration_cast<Millis>(context.deadline - now).count();
     out->set_remaining_ms(static_cast<uint64_t>(std::max<int64_t>(0, left)));
   }
-  out->set_traceparent(context.traceparent);
-  out->set_tracestate(context.tracestate);
-  out->set_request_id(context.request_id);
+  out->set_traceparent(Utf8(context.traceparent));
+  out->set_tracestate(Utf8(context.tracestate));
+  out->set_request_id(Utf8(context.request_id));
 }
 
 Context Get(const pb::CallContext& in, TimePoint now) {
@@ -269,7 +275,7 @@ void Put(const Event& event, pb::Event* out) {
     void operator()(const Progress& e) const {
       out->mutable_progress()->set_phase(static_cast<pb::Progress::Phase>(e.phase));
       out->mutable_progress()->set_fraction(e.fraction);
-      out->mutable_progress()->set_detail(e.detail);
+      out->mutable_progress()->set_detail(Utf8(e.detail));
     }
     void operator()(const TextDelta& e) const {
       pb::TextDelta* to = out->mutable_text();
@@ -290,8 +296,8 @@ void Put(const Event& event, pb::Event* out) {
       pb::ToolCallDelta* to = out->mutable_tool_call();
       to->set_choice(e.choice);
       to->set_index(e.index);
-      to->set_id(e.id);
-      to->set_name(e.name);
+      to->set_id(Utf8(e.id));
+      to->set_name(Utf8(e.name));
       to->set_arguments(e.arguments);
       to->mutable_token_ids()->Add(e.token_ids.begin(), e.token_ids.end());
       PutOffsets(e.end, to->mutable_end());
@@ -366,9 +372,9 @@ Event Get(const pb::Event& in) {
 
 void Put(const Status& status, pb::Error* out) {
   out->set_code(static_cast<int>(status.code));
-  out->set_message(status.message);
-  out->set_reason(status.reason);
-  out->set_param(status.param);
+  out->set_message(Utf8(status.message));
+  out->set_reason(Utf8(status.reason));
+  out->set_param(Utf8(status.param));
   out->set_retry_after_ms(static_cast<uint32_t>(status.retry_after.count()));
   out->set_retryable(status.retryable);
 }
@@ -381,7 +387,7 @@ Status Get(const pb::Error& in) {
 void Put(const Snapshot& snapshot, pb::Snapshot* out) {
   for (const ModelInfo& model : snapshot.models) {
     pb::ModelInfo* to = out->add_models();
-    to->set_id(model.id);
+    to->set_id(Utf8(model.id));
     to->set_engine(model.engine);
     to->set_state(static_cast<pb::ModelState>(model.state));
     to->set_max_model_len(model.max_model_len);
@@ -389,14 +395,14 @@ void Put(const Snapshot& snapshot, pb::Snapshot* out) {
     to->set_created(model.created);
     to->set_digest(model.digest);
     to->set_alias_of(model.alias_of);
-    to->mutable_adapters()->Add(model.adapters.begin(), model.adapters.end());
+    for (const std::string& adapter : model.adapters) to->add_adapters(Utf8(adapter));
     to->set_memory_bytes(model.memory_bytes);
   }
   out->mutable_load()->set_running(snapshot.load.running);
   out->mutable_load()->set_waiting(snapshot.load.waiting);
   out->mutable_load()->set_max_running(snapshot.load.max_running);
   out->set_ready(snapshot.ready);
-  for (const std::string& reason : snapshot.not_ready_reasons) out->add_not_ready_reasons(reason);
+  for (const std::string& reason : snapshot.not_ready_reasons) out->add_not_ready_reasons(Utf8(reason));
 }
 
 Snapshot Get(const pb::Snapshot& in) {

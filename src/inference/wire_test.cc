@@ -36,6 +36,29 @@ TEST(Wire, FactsSurvive) {
   EXPECT_EQ(RoundTrip<cy::llm::RequestFacts>(RequestFacts{}), RequestFacts{});
 }
 
+// One such text would make the whole message unreadable, and end the session.
+TEST(Wire, WhatIsNotUtf8IsRepaired) {
+  RequestFacts facts;
+  facts.model = facts.adapter = facts.tenant = facts.worker_hint = "v=\xe9";
+  facts.avoid_workers = {"\xff"};
+  EXPECT_EQ((RoundTrip<cy::llm::RequestFacts>(facts).worker_hint), "v=\xef\xbf\xbd");
+  Context context;
+  context.traceparent = context.tracestate = context.request_id = "\xc0";
+  cy::llm::CallContext sent, got;
+  wire::Put(context, TimePoint(), &sent);
+  EXPECT_TRUE(got.ParseFromString(sent.SerializeAsString()));
+  EXPECT_EQ((RoundTrip<cy::llm::Error>(Status{Code::kInternal, "\xfe", "\xfe", "\xfe"}).message),
+            "\xef\xbf\xbd");
+  ToolCallDelta call;
+  call.id = call.name = "\x80";
+  EXPECT_EQ(std::get<ToolCallDelta>(RoundTrip<cy::llm::Event>(Event(call))).name, "\xef\xbf\xbd");
+  Snapshot snapshot;
+  snapshot.models = {{"\xe9", "echo"}};
+  snapshot.models[0].adapters = {"\xe9"};
+  snapshot.not_ready_reasons = {"\xe9"};
+  RoundTrip<cy::llm::Snapshot>(snapshot);
+}
+
 TEST(Wire, PayloadSurvivesAndIsDecodedOnDemand) {
   PayloadParts parts;
   parts.messages_json = R"([{"role":"user","content":"hé"}])";

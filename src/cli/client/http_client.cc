@@ -33,6 +33,15 @@ int OnProgress(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
   return transfer.stopped ? 1 : 0;
 }
 
+// The option takes the place of the environment's list.
+std::string NoProxy() {
+  const std::string own = "127.0.0.1,localhost,::1";
+  for (const char* name : {"no_proxy", "NO_PROXY"})
+    if (const char* list = getenv(name); list && *list)
+      return std::string(list) == "*" ? "*" : own + "," + list;
+  return own;
+}
+
 }  // namespace
 
 Result<int> Fetch(const HttpCall& call, const HttpSink& sink, const std::function<bool()>& stop) {
@@ -50,7 +59,7 @@ Result<int> Fetch(const HttpCall& call, const HttpSink& sink, const std::functio
   curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers.get());
   curl_easy_setopt(c, CURLOPT_ERRORBUFFER, error);
   curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(c, CURLOPT_NOPROXY, "127.0.0.1,localhost,::1");
+  curl_easy_setopt(c, CURLOPT_NOPROXY, NoProxy().c_str());
   curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, 10'000L);
   curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, static_cast<long>(call.timeout.count()));
   curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, OnBody);

@@ -109,7 +109,8 @@ void HttpSettings::Declare(Settings& settings) {
   settings.Add({.key = "gateway.max_connections_per_address",
                 .help = "Most connections of one client address at once; 0: no limit"},
                &max_connections_per_address, 0, 1'000'000);
-  settings.Add({.key = "gateway.max_inputs", .help = "Most texts that a request may embed or rank"},
+  settings.Add({.key = "gateway.max_inputs",
+                .help = "Most texts that a request may embed or rank, and most prompts times n"},
                &max_inputs, 1, 1 << 20);
   settings.Add(
       {.key = "gateway.log_prompts", .help = "Write the bodies of requests to the log, prompts and all"},

@@ -17,8 +17,8 @@ namespace cyllm::dialect {
 
 // What the gateway allows; beyond it a parser refuses.
 struct Limits {
-  uint32_t max_choices = 16;   // n, and prompts × n
-  uint32_t max_inputs = 2048;  // texts to embed or to rank
+  uint32_t max_choices = 16;   // n
+  uint32_t max_inputs = 2048;  // texts to embed or to rank, prompts × n
 };
 
 // Fixed by the caller when the call begins.

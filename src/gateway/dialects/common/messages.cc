@@ -124,7 +124,7 @@ void JoinSystem(json::array& messages) {
 }
 
 bool IsName(std::string_view name) {
-  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+  return !name.empty() && name.size() <= 128 && std::all_of(name.begin(), name.end(), [](unsigned char c) {
     return std::isalnum(c) || c == '_' || c == '-';
   });
 }
@@ -204,7 +204,7 @@ Status CheckTools(const json::array& tools) {
     const json::value* function = tool->if_contains("function");
     if (!function || !function->is_object()) return Wrong(at + ".function", "must be an object");
     if (!IsName(TextOf(function->get_object(), "name")))
-      return Wrong(at + ".function.name", "must be 1 to 64 letters, digits, '_' or '-'");
+      return Wrong(at + ".function.name", "must be 1 to 128 letters, digits, '_' or '-'");
     const json::value* parameters = function->get_object().if_contains("parameters");
     if (parameters && !parameters->is_object() && !parameters->is_null())
       return Wrong(at + ".function.parameters", "must be an object (a JSON schema)");

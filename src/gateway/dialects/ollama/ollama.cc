@@ -2,6 +2,9 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <openssl/sha.h>
+
+#include <array>
 
 #include "base/utf8.h"
 #include "gateway/dialects/ollama/fields.h"
@@ -19,11 +22,19 @@ std::string Details(const ModelInfo& model) {
       JsonEscape(model.engine));
 }
 
+// Ollama's client cuts its first 12 digits off without a look; ours may be shorter, or not known yet.
+std::string Digest(const ModelInfo& model) {
+  const std::string text = model.id + '\0' + model.digest;
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest;
+  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
+  return fmt::format("{:02x}", fmt::join(digest, ""));
+}
+
 // Without the closing brace.
 std::string Entry(const ModelInfo& model) {
   const std::string id = JsonEscape(model.id);
   return fmt::format(R"({{"name":"{}","model":"{}","modified_at":"{}","size":0,"digest":"{}","details":{})",
-                     id, id, Rfc3339(model.created), JsonEscape(model.digest), Details(model));
+                     id, id, Rfc3339(model.created), Digest(model), Details(model));
 }
 
 std::string Capabilities(uint32_t bits) {

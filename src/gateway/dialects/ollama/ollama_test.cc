@@ -128,7 +128,7 @@ TEST(OllamaTest, Models) {
                       .capabilities = kCapChat | kCapTools,
                       .digest = "d"}};
   EXPECT_EQ(json::parse(TagsBody(snapshot)).at("models").at(0).at("name"), "m");
-  EXPECT_EQ(json::parse(RunningBody(snapshot)).at("models").at(0).at("digest"), "d");
+  EXPECT_EQ(json::parse(RunningBody(snapshot)).at("models").at(0).at("digest").as_string().size(), 64u);
   const json::value show = json::parse(*ShowBody(snapshot, R"({"model":"m:latest"})"));
   EXPECT_EQ(show.at("capabilities"), json::parse(R"(["completion","tools"])"));
   EXPECT_EQ(show.at("model_info").at("llama_cpp.context_length"), 2048);

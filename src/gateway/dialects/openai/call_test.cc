@@ -239,6 +239,18 @@ TEST(ChatTest, ToolsAreANeed) {
   EXPECT_FALSE(Chat(R"("response_format":{"type":"text"})")->requests.at(0).facts.needs & kCapJsonSchema);
 }
 
+// Those of MCP servers have up to 128 characters.
+TEST(ChatTest, LongNamesOfTools) {
+  for (const size_t length : {128u, 129u})
+    EXPECT_EQ(
+        length <= 128,
+        ParseChat(R"({"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":)"
+                  R"({"name":")" +
+                      std::string(length, 'a') + R"("}}]})",
+                  {})
+            .has_value());
+}
+
 TEST(CompletionTest, Prompts) {
   const std::tuple<const char*, size_t, Kind> kTable[] = {
       {R"("a")", 1, Kind::kText},
@@ -258,7 +270,9 @@ TEST(CompletionTest, Prompts) {
     ASSERT_FALSE(call) << prompt;
     EXPECT_EQ(call.error().param, "prompt");
   }
-  EXPECT_FALSE(ParseCompletion(R"({"prompt":["a","b"],"n":9})", {16}));
+  EXPECT_TRUE(ParseCompletion(R"({"prompt":["a","b"],"n":9})", {16}));
+  EXPECT_FALSE(ParseCompletion(R"({"prompt":["a","b"],"n":17})", {16}));
+  EXPECT_FALSE(ParseCompletion(R"({"prompt":["a","b"],"n":9})", {16, 17}));
 }
 
 }  // namespace

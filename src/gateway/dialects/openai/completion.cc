@@ -91,9 +91,9 @@ Result<dialect::Call> ParseCompletion(std::string_view body, const dialect::Limi
   }
   NeedFormat(*object, facts);
   std::vector<Input> prompts = ReadPrompts(fields);
-  if (prompts.size() * call.n > limits.max_choices)
+  if (prompts.size() * call.n > limits.max_inputs)
     fields.Fail("prompt", fmt::format("asks for too many choices: prompts times n must be at most {}",
-                                      limits.max_choices));
+                                      limits.max_inputs));
   if (!parts.suffix.empty() && !prompts.empty() && !prompts.front().tokens.empty())
     fields.Fail("suffix", "needs a prompt of text");
   if (!fields.ok()) return Err(fields.status());

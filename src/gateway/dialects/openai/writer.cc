@@ -91,20 +91,28 @@ void ChunkWriter::Verbatim(std::string_view members, std::string& out) const {
 
 void ChunkWriter::Close(std::string& out) const {
   if (shape_.continuous_usage) {
-    AppendUsage(out);
+    AppendUsage(SoFar(), out);
   } else if (shape_.include_usage) {
     out += R"(,"usage":null)";
   }
   out += "}\n\n";
 }
 
-void ChunkWriter::AppendUsage(std::string& out) const {
+void ChunkWriter::AppendUsage(const dialect::Totals& usage, std::string& out) const {
   out += R"(,"usage":)";
-  out += UsageJson(totals());
+  out += UsageJson(usage);
+}
+
+dialect::Totals ChunkWriter::SoFar() const {
+  dialect::Totals so_far = totals();  // of the choices that are finished
+  so_far.prompt_tokens = std::max(so_far.prompt_tokens, tally_.prompt_tokens());
+  so_far.completion_tokens = std::max(so_far.completion_tokens, tally_.completion_tokens());
+  return so_far;
 }
 
 void ChunkWriter::Put(const Event& event, std::string& out) {
   const bool chat = shape_.chat;
+  if (shape_.continuous_usage) tally_.See(event);
   const auto members = [](const auto& e) -> std::string_view {
     if constexpr (requires { e.chunk; }) return e.chunk;
     return {};
@@ -148,7 +156,7 @@ void ChunkWriter::End(std::string& out) {
     if (usage_chunk_.empty()) {
       out += head_;
       out += R"("choices":[])";
-      AppendUsage(out);
+      AppendUsage(totals(), out);
     } else {
       out += head_;
       out += usage_chunk_;

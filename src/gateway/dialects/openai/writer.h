@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "gateway/dialects/common/tally.h"
 #include "gateway/dialects/openai/sampling.h"
 #include "inference/event.h"
 
@@ -25,12 +26,14 @@ class ChunkWriter final : public dialect::Writer {
   // The server's own: its members.
   void Verbatim(std::string_view members, std::string& out) const;
   void Close(std::string& out) const;
-  void AppendUsage(std::string& out) const;
+  void AppendUsage(const dialect::Totals& usage, std::string& out) const;
+  dialect::Totals SoFar() const;
 
   const Shape shape_;
   const dialect::ResponseInfo info_;
   std::string head_;  // of every chunk, up to its choices
   std::string usage_chunk_;
+  Tally tally_;                        // with continuous_usage
   std::vector<uint64_t> text_offset_;  // per choice, in code points, for logprobs of completions
 };
 

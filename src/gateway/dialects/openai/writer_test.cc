@@ -90,6 +90,23 @@ TEST(ChunkWriterTest, AWholeStream) {
   EXPECT_EQ(frames[5].at("usage").at("prompt_tokens_details").at("cached_tokens"), 2);
 }
 
+TEST(ChunkWriterTest, UsageSoFarInEveryChunk) {
+  const auto writer =
+      Chunks(R"(,"stream_options":{"include_usage":true,"continuous_usage_stats":true})", {"x", 1, "t"});
+  std::string out;
+  writer->Start(out);
+  writer->Write(Accepted{7}, out);
+  writer->Write(TextDelta{0, "a", {1}, {}, {1, 1}}, out);
+  writer->Write(TextDelta{0, "b", {1, 2}, {}, {3, 2}}, out);
+  writer->Write(Finish(0), out);
+  writer->End(out);
+  std::vector<std::pair<int64_t, int64_t>> usage;
+  for (const json::value& frame : Frames(out))
+    usage.emplace_back(frame.at("usage").at("prompt_tokens").to_number<int64_t>(),
+                       frame.at("usage").at("completion_tokens").to_number<int64_t>());
+  EXPECT_EQ(usage, (std::vector<std::pair<int64_t, int64_t>>{{0, 0}, {7, 1}, {7, 3}, {7, 5}, {7, 5}}));
+}
+
 TEST(ChunkWriterTest, NoUsageUnlessAsked) {
   const auto writer = Chunks("", {"x", 1, "t"});
   std::string out;

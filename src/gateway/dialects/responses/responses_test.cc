@@ -190,6 +190,37 @@ TEST(ResponsesTest, LogprobsInBodyAndEvents) {
                   .empty());
 }
 
+TEST(ResponsesTest, ThoughtsHaveAPartToo) {
+  const auto call = Parse(R"({"input":"q","stream":true})", {});
+  const auto events = SseEvents(Answered(*call, {Accepted{}, ReasoningDelta{0, "hm", {}, {}}, Finished{}}));
+  std::vector<std::string> names;
+  for (const auto& event : events) names.push_back(event.name.substr(9));
+  EXPECT_THAT(names, ElementsAre("created", "in_progress", "output_item.added", "content_part.added",
+                                 "reasoning_text.delta", "reasoning_text.done", "content_part.done",
+                                 "output_item.done", "completed"));
+  EXPECT_EQ(events[3].data.at("part"), (json::value{{"type", "reasoning_text"}, {"text", ""}}));
+  EXPECT_EQ(events[6].data.at("part"), (json::value{{"type", "reasoning_text"}, {"text", "hm"}}));
+}
+
+TEST(ResponsesTest, WhatTheLimitCutsOffIsNotCompleted) {
+  const Batch answer = {Accepted{}, ToolCallDelta{0, 0, "c1", "f", "{", {}, {}},
+                        Finished{0, FinishReason::kLength, "", {}, {}}};
+  const auto events = SseEvents(Answered(*Parse(R"({"input":"q","stream":true})", {}), answer));
+  EXPECT_EQ(events.back().name, "response.incomplete");
+  EXPECT_EQ(events[events.size() - 2].data.at("item").at("status"), "incomplete");
+  const json::value body = BodyOf(*Parse(R"({"input":"q"})", {}), answer);
+  EXPECT_EQ(body.at("output").at(0).at("status"), "incomplete");
+}
+
+TEST(ResponsesTest, ACallThatFailsIsNotDone) {
+  const auto call = Parse(R"({"input":"q","stream":true})", {});
+  const auto events = SseEvents(
+      Answered(*call, {ToolCallDelta{0, 0, "c1", "f", "{\"cmd\":\"ls", {}, {}}}, Unavailable("gone")));
+  EXPECT_EQ(events.back().name, "response.failed");
+  EXPECT_TRUE(events.back().data.at("response").at("output").as_array().empty());
+  for (const auto& event : events) EXPECT_FALSE(event.name.ends_with(".done")) << event.name;
+}
+
 TEST(ResponsesTest, FailureMidStream) {
   const auto call = Parse(R"({"input":"q","stream":true})", {});
   const auto events = SseEvents(Answered(*call, {TextDelta{0, "H", {}, {}, {}}}, Unavailable("gone")));

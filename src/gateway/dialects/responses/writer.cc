@@ -24,6 +24,10 @@ std::string TextPart(std::string_view text, std::string_view logprobs) {
          Quoted(text) + '}';
 }
 
+std::string ThoughtPart(std::string_view text) {
+  return R"({"type":"reasoning_text","text":)" + Quoted(text) + '}';
+}
+
 void AppendListed(std::string_view elements, std::string& to) {
   if (!to.empty() && !elements.empty()) to += ',';
   to += elements;
@@ -69,8 +73,8 @@ std::string ResponseWriter::ResponseJson(std::string_view status, std::string_vi
   return out + '}';
 }
 
-std::string ResponseWriter::ItemJson(const Item& item, bool done) const {
-  const char* status = done ? "completed" : "in_progress";
+std::string ResponseWriter::ItemJson(const Item& item, std::string_view status) const {
+  const bool done = status != "in_progress";
   switch (item.kind) {
     case Kind::kCall:
       return fmt::format(
@@ -78,7 +82,7 @@ std::string ResponseWriter::ItemJson(const Item& item, bool done) const {
           item.id, status, Quoted(item.call_id), Quoted(item.name), Quoted(done ? item.text : ""));
     case Kind::kReasoning:
       return fmt::format(R"({{"id":"{}","type":"reasoning","summary":[],"content":[{}]}})", item.id,
-                         done ? R"({"type":"reasoning_text","text":)" + Quoted(item.text) + '}' : "");
+                         done ? ThoughtPart(item.text) : "");
     default:
       return fmt::format(R"({{"id":"{}","type":"message","status":"{}","role":"assistant","content":[{}]}})",
                          item.id, status, done ? TextPart(item.text, item.logprobs) : "");
@@ -107,14 +111,16 @@ ResponseWriter::Item& ResponseWriter::Open(Kind kind, const ToolCallDelta* call,
                "",
                ""};
   Emit("response.output_item.added",
-       fmt::format(R"("output_index":{},"item":{})", done_.size(), ItemJson(*open_, false)), out);
-  if (kind == Kind::kMessage)
-    Emit("response.content_part.added", Place(*open_) + R"(,"content_index":0,"part":)" + TextPart("", ""),
+       fmt::format(R"("output_index":{},"item":{})", done_.size(), ItemJson(*open_, "in_progress")), out);
+  if (kind != Kind::kCall)
+    Emit("response.content_part.added",
+         Place(*open_) + R"(,"content_index":0,"part":)" +
+             (kind == Kind::kMessage ? TextPart("", "") : ThoughtPart("")),
          out);
   return *open_;
 }
 
-void ResponseWriter::Close(std::string& out) {
+void ResponseWriter::Close(std::string& out, std::string_view status) {
   if (!open_) return;
   const std::string place = Place(*open_), text = stream_ ? Quoted(open_->text) : "";
   switch (open_->kind) {
@@ -132,8 +138,10 @@ void ResponseWriter::Close(std::string& out) {
       break;
     case Kind::kReasoning:
       Emit("response.reasoning_text.done", place + R"(,"content_index":0,"text":)" + text, out);
+      Emit("response.content_part.done", place + R"(,"content_index":0,"part":)" + ThoughtPart(open_->text),
+           out);
   }
-  std::string item = ItemJson(*open_, true);
+  std::string item = ItemJson(*open_, status);
   Emit("response.output_item.done", fmt::format(R"("output_index":{},"item":{})", done_.size(), item), out);
   done_.push_back(std::move(item));
   open_.reset();
@@ -176,8 +184,8 @@ void ResponseWriter::Put(const Event& event, std::string& out) {
 }
 
 void ResponseWriter::End(std::string& out) {
-  Close(out);
   const bool whole = reason_ == FinishReason::kStop || reason_ == FinishReason::kToolCalls;
+  Close(out, whole ? "completed" : "incomplete");
   const std::string response = ResponseJson(whole ? "completed" : "incomplete", "null", true);
   if (!stream_) {
     out += response;
@@ -192,7 +200,7 @@ bool ResponseWriter::TellsInStream(const dialect::ApiError& error) const {
 }
 
 void ResponseWriter::Fail(const dialect::ApiError& error, std::string& out) {
-  Close(out);
+  open_.reset();  // nobody is told that it is done: clients run calls that are
   const std::string text =
       fmt::format(R"({{"code":{},"message":{}}})", Quoted(error.code.empty() ? error.type : error.code),
                   Quoted(error.message));

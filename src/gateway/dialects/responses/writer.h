@@ -39,8 +39,8 @@ class ResponseWriter final : public dialect::Writer {
   // The open item, which becomes one of this kind.
   Item& Open(Kind kind, const ToolCallDelta* call, std::string& out);
   void PutText(const TextDelta& delta, std::string& out);
-  void Close(std::string& out);  // the open item, if there is one
-  std::string ItemJson(const Item& item, bool done) const;
+  void Close(std::string& out, std::string_view status = "completed");  // the open item, if there is one
+  std::string ItemJson(const Item& item, std::string_view status) const;
   std::string ResponseJson(std::string_view status, std::string_view error, bool usage) const;
   // One event; `fields` is what it has besides type and number.
   void Emit(std::string_view type, std::string_view fields, std::string& out);

@@ -1,4 +1,4 @@
-#include "gateway/tally.h"
+#include "gateway/dialects/common/tally.h"
 
 #include <gtest/gtest.h>
 
@@ -13,11 +13,11 @@ TEST(Tally, CountsWhatWasDeliveredAndWhatIsFinished) {
   ToolCallDelta call;
   call.choice = 1;
   call.end.tokens = 7;
-  tally.See({call});
+  tally.See(call);
   EXPECT_EQ(tally.completion_tokens(), 8u);
   Finished finished;
   finished.usage.completion_tokens = 4;  // the last ones showed nothing
-  tally.See({finished});
+  tally.See(finished);
   EXPECT_EQ(tally.completion_tokens(), 11u);
 }
 

@@ -11,7 +11,10 @@ namespace cyllm {
 class Tally {
  public:
   void See(const Batch& events) {
-    for (const Event& event : events) std::visit([this](const auto& e) { Count(e); }, event);
+    for (const Event& event : events) See(event);
+  }
+  void See(const Event& event) {
+    std::visit([this](const auto& e) { Count(e); }, event);
   }
   uint32_t prompt_tokens() const { return prompts_; }
   uint32_t completion_tokens() const {
