@@ -35,7 +35,11 @@ void Session::Start(std::shared_ptr<SessionTransport> transport) {
   hello->set_min_version(kMinVersion);
   hello->set_name(options_.name);
   hello->set_serves(options_.serves != nullptr);
-  if (options_.serves) wire::Put(options_.serves->Describe(), hello->mutable_snapshot());
+  Snapshot told;
+  if (options_.serves) {
+    told = options_.serves->Describe();
+    wire::Put(told, hello->mutable_snapshot());
+  }
   last_heard_ = Clock::now().time_since_epoch().count();
   {
     MutexLock lock(mutex_);
@@ -44,13 +48,12 @@ void Session::Start(std::shared_ptr<SessionTransport> transport) {
     if (own_goaway_) outbox_.Control(GoawayFrame());
   }
   Kick();
-  scope_.Spawn(closed_signal_.home(), Pulse(shared_from_this()));
+  scope_.Spawn(closed_signal_.home(), Pulse(shared_from_this(), std::move(told)));
 }
 
-Task<> Session::Pulse(std::shared_ptr<Session>) {
+Task<> Session::Pulse(std::shared_ptr<Session>, Snapshot told) {
   // Changes of our snapshot are told within a quarter of a heartbeat; silence is a heartbeat of its own.
   const Millis tick = std::max(options_.heartbeat / 4, Millis(1));
-  Snapshot told = options_.serves ? options_.serves->Describe() : Snapshot{};
   TimePoint last_sent = Clock::now();
   uint64_t sequence = 0, prefix_cursor = 0;
   while (!co_await closed_signal_.Wait(Clock::now() + tick)) {

@@ -104,7 +104,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void OnEvents(uint64_t id, const cy::llm::EventBatch& events);
   void Grant(uint64_t id, uint32_t deltas);
   void CancelOutgoing(uint64_t id);
-  Task<> Pulse(std::shared_ptr<Session> self);
+  Task<> Pulse(std::shared_ptr<Session> self, Snapshot told);  // in Hello
   void Kick();
   void KickSoon(const Executor& home);
   std::shared_ptr<SessionTransport> transport() const;

@@ -221,6 +221,45 @@ TEST(Session, APeerThatIsSilentIsLost) {
   scope.Join();
 }
 
+TEST(Session, WhatChangesAfterHelloIsTold) {
+  struct Becoming : InferenceService {  // ready by the second look
+    EventStream Infer(Request, Context) override { return EndedStream(Status::Ok()); }
+    Snapshot Describe() const override {
+      Snapshot snapshot;
+      snapshot.ready = looks++ > 0;
+      return snapshot;
+    }
+    mutable std::atomic<int> looks{0};
+  };
+  struct Kicked : SessionTransport {
+    void Kick() override {}
+    void Abort(const Status&) override {}
+  };
+  IoPool pool(1);
+  Scope scope;
+  SessionOptions options;
+  options.serves = std::make_shared<Becoming>();
+  options.heartbeat = Millis(20);
+  options.silence_limit = Millis(3'600'000);
+  const auto session = Session::Make(options, pool, scope);
+  session->Start(std::make_shared<Kicked>());
+  bool hello_ready = true, told_ready = false;
+  const TimePoint until = Clock::now() + std::chrono::seconds(5);
+  while (!told_ready && Clock::now() < until) {
+    cy::llm::SessionMessage sent;
+    if (!session->TakeMessage(&sent)) std::this_thread::yield();
+    for (const cy::llm::Frame& frame : sent.frames()) {
+      if (frame.has_hello()) hello_ready = frame.hello().snapshot().ready();
+      if (frame.has_heartbeat()) told_ready |= frame.heartbeat().snapshot().ready();
+    }
+  }
+  EXPECT_FALSE(hello_ready);
+  EXPECT_TRUE(told_ready);
+  session->OnClosed(Unavailable("test"));
+  scope.Close();
+  scope.Join();
+}
+
 TEST(Session, IsIdleWhenTheLastEndIsWritten) {
   struct Slow : SessionTransport {
     void Kick() override {}
