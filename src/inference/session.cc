@@ -199,6 +199,7 @@ void Session::OnClosed(const Status& why) {
     closed_ = true;
     transport_.reset();
     outgoing.swap(outgoing_);
+    DropUnserved();
     incoming = incoming_;
   }
   closed_signal_.Notify();

@@ -98,6 +98,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void StartServing(std::shared_ptr<Incoming> incoming);
   // Coroutines start later: they are handed what keeps the session alive.
   Task<> Serve(std::shared_ptr<Session> self, std::shared_ptr<Incoming> incoming);
+  void DropUnserved() CY_REQUIRES(mutex_);  // those whose payload has not come
   void CancelIncoming(const std::shared_ptr<Incoming>& incoming);
   void SendEnd(uint64_t id, const Status& status);
   // Requests to the peer: session_outgoing.cc.

@@ -190,6 +190,10 @@ Task<> Session::Serve(std::shared_ptr<Session>, std::shared_ptr<Incoming> incomi
   KickSoon(incoming->home);
 }
 
+void Session::DropUnserved() {
+  std::erase_if(incoming_, [](const auto& entry) { return !entry.second->serving; });
+}
+
 void Session::CancelIncoming(const std::shared_ptr<Incoming>& incoming) {
   incoming->cancelled = true;
   incoming->signal->Notify();

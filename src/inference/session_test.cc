@@ -295,6 +295,33 @@ TEST(Session, IsIdleWhenTheLastEndIsWritten) {
   scope.Join();
 }
 
+TEST(Session, IsIdleWhenItIsLostInTheMiddleOfAnUpload) {
+  struct Slow : SessionTransport {
+    void Kick() override {}
+    void Abort(const Status&) override {}
+  };
+  IoPool pool(1);
+  Scope scope;
+  SessionOptions options;
+  options.serves = std::make_shared<FakeService>();
+  const auto session = Session::Make(options, pool, scope);
+  session->Start(std::make_shared<Slow>());
+  cy::llm::SessionMessage got;
+  got.add_frames()->mutable_hello()->set_version(Session::kVersion);
+  cy::llm::Frame* submit = got.add_frames();
+  submit->set_id(1);
+  submit->mutable_submit()->set_payload_size(10);
+  cy::llm::Frame* body = got.add_frames();
+  body->set_id(1);
+  body->mutable_body()->set_data("half");
+  session->OnMessage(got);
+  EXPECT_FALSE(session->idle());
+  session->OnClosed(Unavailable("test"));
+  EXPECT_TRUE(session->idle());
+  scope.Close();
+  scope.Join();
+}
+
 TEST(Session, AReaderThatDoesNotPullStopsTheProducer) {
   auto fake = std::make_shared<FakeService>(std::vector<Script>{{{Event(Accepted{})}, Status::Ok(), true}});
   Pair pair(nullptr, fake, /*credit=*/4);
