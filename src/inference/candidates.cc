@@ -133,6 +133,7 @@ Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts, 
                 {backend.reported.load(std::memory_order_relaxed), 0,
                  backend.capacity.load(std::memory_order_relaxed)});
   };
+  search.listed = table.Remembers(facts.model, now);
   const auto with = table.by_model.find(facts.model);
   if (with != table.by_model.end()) {
     search.listed = true;
@@ -151,7 +152,7 @@ Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts, 
     return found;
   }
   found.all_full = search.full;
-  found.returning = !search.known && search.returning;
+  found.returning = !search.able && search.returning;
   if (!search.anybody) {  // nobody has the model, but somebody may be there
     for (const Fleet::Row& row : table.rows)
       search.anybody |= row.snapshot->ready && !row.backend->shut() && !row.snapshot->models.empty();

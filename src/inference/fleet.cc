@@ -33,7 +33,7 @@ std::shared_ptr<const Fleet::Table> Fleet::table() const {
   return table_;
 }
 
-std::shared_ptr<const Fleet::Table> Fleet::Index(std::vector<Row> rows) {
+std::shared_ptr<Fleet::Table> Fleet::Index(std::vector<Row> rows) {
   auto table = std::make_shared<Table>();
   std::map<std::string, std::set<std::string>> meanings;
   for (uint32_t i = 0; i < rows.size(); ++i) {
@@ -53,6 +53,21 @@ std::shared_ptr<const Fleet::Table> Fleet::Index(std::vector<Row> rows) {
   return table;
 }
 
+void Fleet::Remember(const Table& before, TimePoint now, Table& table) {
+  const auto keep = [&](const std::string& model, TimePoint listed) {
+    if (table.remembered.size() < kMaxRemembered && !table.by_model.contains(model))
+      table.remembered.emplace(model, listed);
+  };
+  for (const auto& [model, rows] : before.by_model) keep(model, now);
+  for (const auto& [model, listed] : before.remembered)
+    if (before.Remembers(model, now)) keep(model, listed);
+}
+
+bool Fleet::Table::Remembers(const std::string& model, TimePoint now) const {
+  const auto it = remembered.find(model);
+  return it != remembered.end() && now - it->second < kRemembered;
+}
+
 const std::string& Fleet::Table::MeantBy(const std::string& model) const {
   const auto alias = aliases.find(model);
   return alias == aliases.end() ? model : alias->second;
@@ -63,7 +78,9 @@ void Fleet::Change(const std::function<void(std::vector<Row>&)>& f) {
     MutexLock lock(mutex_);
     std::vector<Row> rows = table_->rows;
     f(rows);
-    table_ = Index(std::move(rows));
+    auto table = Index(std::move(rows));
+    Remember(*table_, Clock::now(), *table);
+    table_ = std::move(table);
   }
   queue_.WakeAll();
 }

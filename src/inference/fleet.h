@@ -103,9 +103,16 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
     std::vector<uint32_t> live, silent;  // described anew; old peers that do not list their models
     // `default` and its like, where all that know the name mean the same model by it.
     std::unordered_map<std::string, std::string> aliases;
+    // Models that somebody had and nobody lists now: when they were last listed. Forgotten after kRemembered;
+    // kMaxRemembered at most.
+    std::unordered_map<std::string, TimePoint> remembered;
 
+    bool Remembers(const std::string& model, TimePoint now) const;
     const std::string& MeantBy(const std::string& model) const;
   };
+
+  static constexpr Millis kRemembered{3'600'000};
+  static constexpr size_t kMaxRemembered = 4'096;
 
   static std::shared_ptr<Fleet> Make(FleetOptions options);
   static uint64_t IdOfName(const std::string& name);  // Backend::id
@@ -137,7 +144,8 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
   friend class FleetStream;
   explicit Fleet(FleetOptions options);
   void Change(const std::function<void(std::vector<Row>&)>& f);
-  static std::shared_ptr<const Table> Index(std::vector<Row> rows);
+  static std::shared_ptr<Table> Index(std::vector<Row> rows);
+  static void Remember(const Table& before, TimePoint now, Table& table);
 
   const FleetOptions options_;
   WaitQueue queue_;
@@ -152,7 +160,7 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
 struct Candidates {
   std::vector<WorkerView> views;  // of the best class that is not empty
   bool all_full = false;          // none, but some that suit are overloaded now
-  bool returning = false;         // none that has the model, but one was lost that may be back soon
+  bool returning = false;         // none that is able, but one was lost that may be back soon
   Status refusal;                 // with none at all: what the client is told
 };
 

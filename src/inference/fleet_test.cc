@@ -116,6 +116,31 @@ TEST_F(FleetTest, SaysWhyNobodyCan) {
   EXPECT_TRUE(fleet->table()->rows.empty());
 }
 
+TEST_F(FleetTest, AModelWhoseWorkersAreAwayIsNotUnknown) {
+  auto lost = Backend({}), removed = Backend({}, "n");
+  fleet->Add("1", lost);
+  fleet->Add("2", removed);
+  fleet->Add("3", Backend({TextAnswer({"x"}), Status::Ok()}, "other"));
+  lost->SetSnapshot({});
+  fleet->Refresh(lost.get());
+  fleet->Remove(removed.get());
+  for (const char* model : {"m", "n"}) {
+    const Status away = Run(model).end;
+    EXPECT_EQ(away.reason, "no_worker") << model;
+    EXPECT_TRUE(away.retryable);
+  }
+  EXPECT_EQ(Run("never").end.reason, "model_not_found");
+  // Not for ever.
+  RequestFacts facts;
+  facts.model = "m";
+  const auto found = [&](TimePoint now) { return FindCandidates(*fleet->table(), facts, {}, now).refusal; };
+  EXPECT_EQ(found(Clock::now() + Fleet::kRemembered).reason, "model_not_found");
+  lost->SetSnapshot(Serving("m"));
+  fleet->Refresh(lost.get());
+  EXPECT_FALSE(fleet->table()->remembered.contains("m"));
+  EXPECT_TRUE(fleet->table()->remembered.contains("n"));
+}
+
 TEST_F(FleetTest, DescribesTheWholeFleet) {
   auto one = Backend({{}, Status::Ok()}, "b");
   auto two = Backend({{}, Status::Ok()}, "a");
@@ -402,6 +427,28 @@ TEST_F(FleetTest, WhoIsLostMayBeBackSoon) {
   EXPECT_FALSE(found(Clock::now() + Millis(60'001)));
   fleet->table()->rows[0].backend->draining = true;
   EXPECT_FALSE(found(Clock::now()));
+}
+
+TEST_F(FleetTest, WhoHasTheModelWithoutTheAdapterIsNoReasonNotToWait) {
+  fleet = Fleet::Make({.return_patience = Millis(60'000)});
+  Snapshot with = Serving("m"), without = Serving("m");
+  with.models[0].adapters = {"x"};
+  without.models[0].adapters = {"y"};
+  auto lost = Backend({}), there = Backend({});
+  lost->SetSnapshot(with);
+  there->SetSnapshot(without);
+  fleet->Add("1", lost);
+  fleet->Add("2", there);
+  RequestFacts facts;
+  facts.model = "m";
+  facts.adapter = "x";
+  const auto found = [&] { return FindCandidates(*fleet->table(), facts, {}, Clock::now()); };
+  lost->SetSnapshot({});
+  fleet->Refresh(lost.get());
+  EXPECT_TRUE(found().views.empty());
+  EXPECT_TRUE(found().returning);
+  facts.adapter = "y";
+  EXPECT_EQ(found().views.size(), 1u);
 }
 
 TEST_F(FleetTest, TheRouteIsTold) {
