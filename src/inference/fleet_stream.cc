@@ -10,6 +10,7 @@ namespace {
 
 // How long a worker that said `overloaded` is not asked, unless something ends there before.
 constexpr Millis kFullMin{50}, kFullMax{1'000};
+constexpr uint32_t kMaxLost = 3;   // ResumeOptions::max_losses
 constexpr Millis kLookAgain{500};  // while waiting: what wakes may have been missed
 
 prometheus::Counter& Retries() {
@@ -209,7 +210,12 @@ void FleetStream::Ended(Status why) {
   const std::shared_ptr<Fleet::Backend> backend = backend_;
   // All that was asked for has come: how the connection ended is nobody's concern.
   if (finished_ >= request_.facts.choices) why = Status::Ok();
-  LeaveBackend(Judge(why, delivered_));
+  const bool lost = why.reason == "connection_lost";
+  Verdict verdict = Judge(why, delivered_);
+  // Of a fleet that is there: it tells what happened to a worker of its own.
+  const bool relayed = !fleet_->options_.waits_when_overloaded && lost && backend->service->Describe().ready;
+  if (relayed && verdict == Verdict::kBad) verdict = Verdict::kNone;
+  LeaveBackend(verdict);
   end_ = std::move(why);
   if (end_.ok() || delivered_ || Clock::now() >= context_.deadline) return End(end_);
   if (end_.reason == "context_length_exceeded" && context_length_ > 0) {
@@ -219,6 +225,14 @@ void FleetStream::Ended(Status why) {
     return;
   }
   if (!end_.retryable) return End(end_);
+  if (lost && further_) {
+    further_->route.attempts = lost_behind_ += further_->route.attempts;
+    if (lost_behind_ >= kMaxLost) return End(end_);
+  }
+  // Resume, in front, counts the workers that a request takes down, and decides about each after the first
+  // round; a fleet in front of fleets leaves all that had Accepted to it.
+  const bool front = !fleet_->options_.waits_when_overloaded;
+  if (lost && (front ? accepted_ && relayed : request_.facts.resume.epoch > 0)) return End(end_);
   const bool parks = fleet_->options_.waits_when_overloaded || request_.facts.resume.epoch > 0;
   if (end_.reason == "overloaded" && parks && backend->inflight + backend->reported > 0) {
     // A normal answer: elsewhere, or when something has ended there.

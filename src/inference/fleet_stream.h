@@ -44,6 +44,7 @@ class FleetStream final : public EventSource {
   uint32_t context_length_ = 0;   // of its model
   uint32_t prefill_ = 0;          // counted in backend_->prefill
   std::optional<Tried> further_;  // what a fleet behind this one says
+  uint32_t lost_behind_ = 0;      // workers that were lost in fleets behind this one
   Millis queued_{0};
   uint32_t finished_ = 0;  // choices
   uint64_t charge_ = 0;    // tokens that the backend has computed

@@ -606,6 +606,24 @@ TEST_F(FleetTest, InFrontOfFleetsThatQueueOverloadedIsFinal) {
   Drop(std::move(begun));
 }
 
+TEST_F(FleetTest, AFleetIsNotBlamedForItsWorkers) {
+  const Status lost = Unavailable("the connection was lost", "connection_lost");
+  fleet = Fleet::Make({.max_attempts = 1, .waits_when_overloaded = false, .return_patience = Millis(0)});
+  auto relays = std::make_shared<FakeService>(std::vector<Script>{{{}, lost}, {{}, Status::Ok(), true}});
+  relays->SetSnapshot(Serving("m"));
+  fleet->Add("1", relays);
+  const Fleet::Backend& backend = *fleet->table()->rows[0].backend;
+  EXPECT_EQ(Run().end, lost);
+  EXPECT_EQ(backend.failed, 0u);
+  auto held = Ask();
+  pool.RunBlocking([](EventSource& s) -> Task<> { co_await s.Next(kPoll); }(*held));
+  relays->SetSnapshot({});  // now it is itself what is lost
+  relays->seen().at(1).pipe->End(lost);
+  Collected got;
+  pool.RunBlocking(Collect(*held, got));
+  EXPECT_EQ(backend.failed, 1u);
+}
+
 TEST_F(FleetTest, OverloadedWithNothingRunningIsAnAnswer) {
   fleet->Add("1", Backend({{}, Unavailable("full", "overloaded")}));
   EXPECT_EQ(Run().end.reason, "overloaded");

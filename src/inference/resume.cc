@@ -121,15 +121,17 @@ class ResumeStream final : public EventSource {
     avoid.insert(avoid.end(), avoid_.begin(), avoid_.end());
     Metrics().resumed.Increment();
     accepted_now_ = false;
+    tried_ = {};
     inner_ = service_->Infer(std::move(request), context_);
   }
 
   // Of the current attempt. An error: what it sends is of no use.
   Status Take(Batch& events) {
     Status status;
-    const auto accepted = std::find_if(events.begin(), events.end(),
-                                       [](const Event& e) { return std::holds_alternative<Accepted>(e); });
-    if (accepted != events.end()) status = TakeAccepted(std::get<Accepted>(*accepted));
+    for (const Event& event : events) {
+      if (const auto* accepted = std::get_if<Accepted>(&event)) status = TakeAccepted(*accepted);
+      if (const auto* tried = std::get_if<Tried>(&event)) tried_ = *tried;
+    }
     std::erase_if(events, [&](const Event& e) {
       if (std::holds_alternative<Tried>(e)) return told_;
       return std::holds_alternative<Accepted>(e) && (!status.ok() || std::exchange(told_, true));
@@ -157,6 +159,11 @@ class ResumeStream final : public EventSource {
   }
 
   Status TakeAccepted(const Accepted& accepted) {
+    const uint32_t attempts = std::exchange(attempts_, accepted.route.attempts);
+    if (accepted_now_ && attempts_ > attempts) {  // the fleet has gone on by itself: the one before is lost
+      LoseWorkers(attempts_ - attempts, worker_);
+      if (losses_ >= options_->max_losses) return Unavailable("the connection was lost", "connection_lost");
+    }
     worker_ = accepted.worker;
     accepted_now_ = true;
     if (!delivered_.anything()) {
@@ -200,8 +207,16 @@ class ResumeStream final : public EventSource {
     return IsRepeatable(request_.facts.kind) || (resumable_ && delivered_.complete_ids());
   }
 
+  void LoseWorkers(uint32_t count, const std::string& last) {
+    losses_ += count;
+    if (!last.empty()) avoid_.push_back(last);
+    if (avoid_.size() > kAvoid) avoid_.erase(avoid_.begin());
+  }
+
   void Lost(Status end) {
     inner_.reset();
+    // Before Accepted, only who is in front of workers can name one: a coordinator's own death is not theirs.
+    const bool died_before = !accepted_now_ && end.reason == "connection_lost" && !tried_.worker.empty();
     if (lost_at_ == kNever) {
       if (!MayGoOn(end)) return Finish(std::move(end));
       lost_at_ = Clock::now();
@@ -211,11 +226,8 @@ class ResumeStream final : public EventSource {
       return GiveUp();
     }
     ++failures_;
-    if (accepted_now_) {
-      ++losses_;
-      if (!worker_.empty()) avoid_.push_back(worker_);
-      if (avoid_.size() > kAvoid) avoid_.erase(avoid_.begin());
-    }
+    if (accepted_now_) LoseWorkers(1, worker_);
+    if (died_before) LoseWorkers(tried_.route.attempts, tried_.worker);
     const TimePoint now = Clock::now();
     if (losses_ >= options_->max_losses || resumes_ > options_->max_resumes ||
         now - lost_at_ >= options_->patience || now >= context_.deadline) {
@@ -258,6 +270,8 @@ class ResumeStream final : public EventSource {
   bool again_ = false;  // the current attempt goes on with what was delivered
   std::string digest_, worker_;
   uint32_t prompt_tokens_ = 0, cached_tokens_ = 0;  // as first told
+  Tried tried_;                                     // of the current attempt, where it ended before Accepted
+  uint32_t attempts_ = 0;                           // of its last Accepted
   std::vector<std::string> avoid_;
   uint32_t epoch_ = 0;
   uint32_t resumes_ = 0;                   // losses that were, or are being, repaired

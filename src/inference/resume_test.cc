@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "inference/fake_service.h"
+#include "inference/fleet.h"
 
 namespace cyllm {
 namespace {
@@ -306,6 +307,73 @@ TEST_F(ResumeTest, ARequestThatKillsItsWorkersIsGivenUp) {
   auto engine = std::make_shared<HonestEngine>(1, std::vector<HonestEngine::Attempt>{{4, kLost}, {0, kLost}});
   EXPECT_EQ(Run(engine).end, kLost);
   EXPECT_EQ(engine->seen.size(), 3u);  // the first, and two that brought nothing
+}
+
+struct DeadlyTest : ResumeTest {
+  struct First : Picker {
+    Decision Pick(const RequestFacts&, std::span<const WorkerView>, uint64_t) override { return {}; }
+  };
+  static FleetOptions Options() {
+    return {.picker = std::make_shared<First>(), .return_patience = Millis(0)};
+  }
+  // A fleet of workers that all say this and are lost.
+  std::shared_ptr<Fleet> Deadly(size_t workers, const Batch& events) {
+    auto fleet = Fleet::Make(Options());
+    for (size_t i = 0; i < workers; ++i) {
+      Snapshot snapshot;
+      snapshot.name = "w" + std::to_string(fakes.size());
+      snapshot.models = {{"m", "echo"}};
+      snapshot.ready = true;
+      fakes.push_back(std::make_shared<FakeService>(std::vector<Script>{{events, kLost}}));
+      fakes.back()->SetSnapshot(snapshot);
+      fleet->Add(snapshot.name, fakes.back());
+    }
+    return fleet;
+  }
+  size_t killed() const {
+    size_t sum = 0;
+    for (const auto& fake : fakes) sum += fake->seen().size();
+    return sum;
+  }
+  std::vector<std::shared_ptr<FakeService>> fakes;
+};
+
+TEST_F(DeadlyTest, InAFleetItTakesDownThreeAfterAccepted) {
+  EXPECT_EQ(Run(Deadly(5, {Event(Accepted{3, 0, "w"})})).end, kLost);
+  EXPECT_EQ(killed(), 3u);
+}
+
+TEST_F(DeadlyTest, TheFleetsOwnAttemptsCount) {
+  auto fleet = Deadly(2, {Event(Accepted{3, 0, "w"})});
+  EXPECT_EQ(Run(fleet).end, kLost);
+  EXPECT_EQ(killed(), 3u) << "two in the first round, one in the second";
+}
+
+TEST_F(DeadlyTest, InAFleetItTakesDownThreeBeforeAccepted) {
+  EXPECT_EQ(Run(Deadly(5, {})).end, kLost);
+  EXPECT_EQ(killed(), 3u);
+}
+
+TEST_F(DeadlyTest, NorMoreThroughAnotherCoordinator) {
+  auto front = Fleet::Make({.max_attempts = 2, .waits_when_overloaded = false, .return_patience = Millis(0)});
+  front->Add("c1", Deadly(5, {}), /*live=*/true);
+  front->Add("c2", Deadly(5, {}), /*live=*/true);
+  EXPECT_EQ(Run(front).end, kLost);
+  EXPECT_EQ(killed(), 3u);
+}
+
+TEST_F(DeadlyTest, ACoordinatorThatDiesIsNoWorker) {
+  auto gone = std::make_shared<FakeService>(std::vector<Script>{
+      {{}, kLost}, {{}, kLost}, {{}, kLost}, {{}, kLost}, {TextAnswer({"a"}), Status::Ok()}});
+  Snapshot snapshot;
+  snapshot.models = {{"m", "echo"}};
+  snapshot.ready = true;
+  gone->SetSnapshot(snapshot);
+  auto front = Fleet::Make({.max_attempts = 1, .waits_when_overloaded = false, .return_patience = Millis(0)});
+  front->Add("c1", gone);
+  const Collected got = Run(front);
+  EXPECT_TRUE(got.end.ok()) << got.end.ToString();
+  EXPECT_EQ(got.Text(), "a");
 }
 
 TEST_F(ResumeTest, WaitsForSomebodyToTakeOverAndNoLonger) {
