@@ -10,6 +10,15 @@ namespace cyllm {
 namespace {
 
 constexpr Millis kTick{500};
+constexpr std::chrono::hours kAway{1};
+
+// In the place of one that is away: nothing of its connection is kept.
+struct Nobody : InferenceService {
+  EventStream Infer(Request, Context) override {
+    return EndedStream(Unavailable("the server is not reachable", "not_connected"));
+  }
+  Snapshot Describe() const override { return {}; }
+};
 
 std::string IdOf(const Fleet::Backend& backend) { return fmt::format("{:016x}", backend.id); }
 
@@ -70,17 +79,30 @@ void WorkerSet::Add(const std::string& name, std::shared_ptr<InferenceService> w
   {
     MutexLock lock(mutex_);
     Member& member = members_[IdOf(*backend)];  // a worker that came back before its old connection was lost
-    if (member.backend) backend->draining = member.backend->draining.load();
+    const auto before = member.backend;
+    const bool was_lost = std::exchange(member.lost_until, kNever) != kNever;
+    if (before) backend->draining = before->draining.load();
     member.backend = std::move(backend);
     member.local = local;
-    member.away = false;
+    member.away_until = kNever;
     FindStandbys();
-    fleet_->Add(member.backend);
+    fleet_->Add(member.backend, was_lost ? before.get() : nullptr);
   }
   CountReady();
 }
 
+void WorkerSet::SendAway(Member& member, TimePoint now) {
+  auto nobody = fleet_->NewBackend(member.backend->name, std::make_shared<Nobody>());
+  nobody->draining = true;
+  member.backend = std::move(nobody);
+  member.lost_until = kNever;
+  member.away_until = now + kAway;
+}
+
 void WorkerSet::Forget(const InferenceService* worker) {
+  const TimePoint now = Clock::now();
+  bool kept = false;
+  const bool said_so = worker->Describe().not_ready_reasons == std::vector<std::string>{"draining"};
   {
     MutexLock lock(mutex_);
     const auto is = [&](const auto& entry) {
@@ -88,11 +110,18 @@ void WorkerSet::Forget(const InferenceService* worker) {
     };
     const auto it = std::ranges::find_if(members_, is);
     if (it != members_.end()) {
-      it->second.away = it->second.backend->draining && !it->second.removing;
-      if (!it->second.away) members_.erase(it);
+      Member& member = it->second;
+      if (member.backend->draining && !member.removing) {
+        SendAway(member, now);
+      } else if (!member.local && !member.removing && !said_so && !member.backend->standby) {
+        member.lost_until = fleet_->Lose(worker);
+        kept = true;
+      } else {
+        members_.erase(it);
+      }
     }
   }
-  fleet_->Remove(worker);
+  if (!kept) fleet_->Remove(worker);
   CountReady();
 }
 
@@ -120,10 +149,19 @@ Task<> WorkerSet::Watch() {
 void WorkerSet::Tick(TimePoint now) {
   fleet_->Check(now);
   waiting_.Set(static_cast<double>(fleet_->queue().waiting()));
-  std::vector<std::shared_ptr<Fleet::Backend>> late, done;
+  std::vector<std::shared_ptr<Fleet::Backend>> late, done, gone;
   std::vector<std::shared_ptr<RemoteService>> connections;
   {
     MutexLock lock(mutex_);
+    std::erase_if(members_, [&](const auto& entry) { return now >= entry.second.away_until; });
+    for (auto it = members_.begin(); it != members_.end();) {
+      Member& member = it->second;
+      const bool over = now >= member.lost_until;
+      if (over) gone.push_back(member.backend);
+      const bool drained = over && member.backend->draining && !member.removing;
+      if (drained) SendAway(member, now);
+      it = over && !drained ? members_.erase(it) : std::next(it);
+    }
     FindStandbys();
     for (auto& [id, member] : members_) {
       if (member.drain_until == kNever || !member.backend) continue;
@@ -147,6 +185,7 @@ void WorkerSet::Tick(TimePoint now) {
     Log()->info("{}: removed", backend->name);
     fleet_->Remove(backend->service.get());
   }
+  for (const auto& backend : gone) fleet_->Remove(backend->service.get());
   // Closing waits for the connection's tasks, which run on these threads.
   for (auto& connection : connections) Post(closers_.At(0), [c = std::move(connection)] { c->Close(); });
   CountReady();
@@ -241,8 +280,9 @@ Result<WorkerStatus> WorkerSet::Undrain(const std::string& id) {
       member->removing = false;
     }
     if (!ways.empty()) status = StatusOf(*ways.front());
-    std::erase_if(members_,
-                  [&](const auto& entry) { return entry.second.away && !entry.second.backend->draining; });
+    std::erase_if(members_, [&](const auto& entry) {
+      return entry.second.away_until != kNever && !entry.second.backend->draining;
+    });
   }
   CountReady();
   return status;
@@ -267,7 +307,7 @@ WorkerStatus WorkerSet::StatusOf(const Member& member) const {
   status.name = backend.name;
   status.process = snapshot.name;
   status.kind = member.remote ? "dialled" : member.local ? "local" : "registered";
-  status.healthy = snapshot.ready && !backend.shut();
+  status.healthy = snapshot.ready && !backend.shut() && member.lost_until == kNever;
   status.suspect = backend.suspect;
   status.inflight = backend.inflight;
   status.load = snapshot.load.running + snapshot.load.waiting;
@@ -279,7 +319,8 @@ WorkerStatus WorkerSet::StatusOf(const Member& member) const {
     status.drain_left =
         std::max(Millis(0), std::chrono::duration_cast<Millis>(member.drain_until - Clock::now()));
   status.job = member.removing                                    ? "removing"
-               : member.away                                      ? "away"
+               : member.away_until != kNever                      ? "away"
+               : member.lost_until != kNever                      ? "lost"
                : backend.standby                                  ? "standby"
                : backend.draining && backend.inflight == 0        ? "drained"
                : backend.draining                                 ? "draining"

@@ -28,7 +28,7 @@ struct WorkerStatus {
   std::string process;   // what it calls itself
   std::string kind;      // "dialled", "registered", "local"
   std::string job;       // "connecting", "ready", "not_ready", "draining", "drained", "away", "removing",
-                         // "standby"
+                         // "standby", "lost"
   bool healthy = false;  // would be asked now
   bool suspect = false;  // its circuit breaker is not closed
   uint32_t inflight = 0;
@@ -46,8 +46,9 @@ class WorkerSet {
   // ALREADY_EXISTS: it is there; its status is left as it is.
   Result<WorkerStatus> Dial(const std::string& address);
   void Add(const std::string& name, std::shared_ptr<InferenceService> worker, bool local);
-  // A registered one that went away, or a local one. One that was being drained stays in the list, away: when
-  // it is back, it is still drained.
+  // A registered one that went away, or a local one. One that was being drained stays in the list for an
+  // hour, away: when it is back, it is still drained. One that was lost, without a word, stays for the
+  // fleet's return_patience.
   void Forget(const InferenceService* worker);
   void Changed(const InferenceService* worker);
 
@@ -61,25 +62,29 @@ class WorkerSet {
   std::shared_ptr<RemoteService> Connection(const InferenceService* worker) const;  // dialled ones; else null
   void Close();
 
+  // What is to be done as time passes. It does so by itself, about twice a second.
+  void Tick(TimePoint now);
+
  private:
   struct Member {
     std::shared_ptr<Fleet::Backend> backend;
     std::shared_ptr<RemoteService> remote;  // dialled
     bool local = false;
     bool removing = false;
-    bool away = false;  // not in the fleet
+    TimePoint away_until = kNever;  // not kNever: it is not in the fleet, and is forgotten then
+    TimePoint lost_until = kNever;  // not kNever: it is waited for
     TimePoint drain_until = kNever;
     bool moved = false;   // the deadline has come
     std::string primary;  // id of the dialled one that is the same process; else empty
   };
   Task<> Watch();
-  void Tick(TimePoint now);
   void CountReady();
   void FindStandbys() CY_REQUIRES(mutex_);
   Member* Locate(const std::string& id) CY_REQUIRES(mutex_);
   // All ways to that process, the one that is asked first; empty: there is none.
   std::vector<Member*> WaysTo(const std::string& id) CY_REQUIRES(mutex_);
   static void BeginDrain(Member& member, TimePoint until);
+  void SendAway(Member& member, TimePoint now);
   WorkerStatus StatusOf(const Member& member) const;
 
   const std::shared_ptr<Fleet> fleet_;

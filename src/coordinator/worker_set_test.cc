@@ -108,6 +108,70 @@ TEST_F(WorkerSetTest, WhoWasDrainedIsDrainedWhenItIsBack) {
   EXPECT_TRUE(Until([&] { return workers.List().empty(); }));
 }
 
+TEST_F(WorkerSetTest, WhoIsAwayIsForgottenInTheEndAndItsConnectionAtOnce) {
+  WorkerSet& workers = coordinator->workers();
+  auto leaving = std::make_shared<FakeService>();
+  const std::weak_ptr<FakeService> held = leaving;
+  workers.Add("one", leaving, /*local=*/false);
+  ASSERT_TRUE(workers.Drain("one", Millis(0)));
+  workers.Forget(leaving.get());
+  leaving.reset();
+  EXPECT_TRUE(held.expired());
+  EXPECT_EQ(workers.Find("one")->job, "away");
+  workers.Tick(Clock::now() + std::chrono::minutes(50));
+  EXPECT_EQ(workers.List().size(), 1u);
+  workers.Tick(Clock::now() + std::chrono::minutes(61));
+  EXPECT_TRUE(workers.List().empty());
+}
+
+TEST_F(WorkerSetTest, WhoRegisteredAndIsLostMayBeBackSoon) {
+  WorkerSet& workers = coordinator->workers();
+  workers.Add("one", fake, /*local=*/false);
+  workers.Forget(fake.get());
+  EXPECT_EQ(workers.Find("one")->job, "lost");
+  EXPECT_FALSE(workers.Find("one")->healthy);
+  EXPECT_FALSE(coordinator->Describe().ready);
+  Request request;
+  request.facts.model = "m";
+  request.payload = Payload::Of({});
+  Context context;
+  context.home = pool.At(0);
+  auto waits = coordinator->Infer(request, context);
+  pool.RunBlocking([](EventSource& s) -> Task<> {
+    const NextResult queued = co_await s.Next(kNever);
+    EXPECT_EQ(queued.what, NextResult::What::kEvents);
+  }(*waits));
+  auto again = std::make_shared<FakeService>(std::vector<Script>{{TextAnswer({"back"}), Status::Ok()}});
+  again->SetSnapshot(fake->Describe());
+  workers.Add("one", again, /*local=*/false);
+  Collected got;
+  pool.RunBlocking(Collect(*waits, got));
+  EXPECT_EQ(got.Text(), "back");
+  ASSERT_EQ(workers.List().size(), 1u);
+  EXPECT_EQ(workers.Find("one")->job, "ready");
+  workers.Tick(Clock::now() + std::chrono::minutes(1));
+  EXPECT_EQ(workers.Find("one")->job, "ready");
+}
+
+TEST_F(WorkerSetTest, WhoRegisteredAndIsLostIsForgottenInTheEnd) {
+  WorkerSet& workers = coordinator->workers();
+  workers.Add("one", fake, /*local=*/false);
+  workers.Forget(fake.get());
+  workers.Tick(Clock::now() + std::chrono::minutes(1));
+  EXPECT_TRUE(workers.List().empty());
+  workers.Add("one", fake, /*local=*/false);
+  workers.Forget(fake.get());
+  ASSERT_TRUE(workers.Drain("one", Millis(0)));
+  workers.Tick(Clock::now() + std::chrono::minutes(1));
+  EXPECT_EQ(workers.Find("one")->job, "away");
+  Snapshot leaving;
+  leaving.not_ready_reasons = {"draining"};
+  fake->SetSnapshot(leaving);
+  workers.Add("two", fake, /*local=*/false);
+  workers.Forget(fake.get());
+  EXPECT_FALSE(workers.Find("two")) << "it said that it goes";
+}
+
 // A process with a name of its own that can be dialled, and can register itself.
 struct TwoWaysTest : WorkerSetTest {
   TwoWaysTest() {

@@ -90,9 +90,12 @@ std::shared_ptr<Fleet::Backend> Fleet::NewBackend(std::string name, std::shared_
   return std::make_shared<Backend>(std::move(name), std::move(service), live, next_slot_++, options_.breaker);
 }
 
-void Fleet::Add(std::shared_ptr<Backend> backend) {
+void Fleet::Add(std::shared_ptr<Backend> backend, const Backend* instead_of) {
   auto snapshot = std::make_shared<const Snapshot>(backend->service->Describe());
-  Change([&](std::vector<Row>& rows) { rows.push_back({std::move(backend), std::move(snapshot)}); });
+  Change([&](std::vector<Row>& rows) {
+    if (instead_of) std::erase_if(rows, [&](const Row& row) { return row.backend.get() == instead_of; });
+    rows.push_back({std::move(backend), std::move(snapshot)});
+  });
 }
 
 void Fleet::Remove(const InferenceService* service) {
@@ -124,6 +127,21 @@ void Fleet::Refresh(const InferenceService* service) {
     for (Row& r : rows)
       if (r.backend->service.get() == service) r.snapshot = fresh;
   });
+}
+
+TimePoint Fleet::Lose(const InferenceService* service) {
+  MutexLock in_order(refresh_mutex_);
+  const TimePoint until = Clock::now() + options_.return_patience;
+  auto gone = std::make_shared<Snapshot>();
+  gone->not_ready_reasons = {"not connected"};
+  Change([&](std::vector<Row>& rows) {
+    for (Row& row : rows) {
+      if (row.backend->service.get() != service) continue;
+      row.backend->back_by = until.time_since_epoch().count();
+      row.snapshot = gone;
+    }
+  });
+  return until;
 }
 
 EventStream Fleet::Infer(Request request, Context context) {

@@ -121,12 +121,15 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
   // Nobody asks it before Add.
   std::shared_ptr<Backend> NewBackend(std::string name, std::shared_ptr<InferenceService> service,
                                       bool live = false);
-  void Add(std::shared_ptr<Backend> backend);
+  void Add(std::shared_ptr<Backend> backend, const Backend* instead_of = nullptr);
   void Add(std::string name, std::shared_ptr<InferenceService> service, bool live = false) {
     Add(NewBackend(std::move(name), std::move(service), live));
   }
   void Remove(const InferenceService* service);
   void Refresh(const InferenceService* service);
+  // It is lost, and its like may be added in its place: the row stays, for who would wait for that one. Until
+  // when; then it is to be removed.
+  TimePoint Lose(const InferenceService* service);
 
   EventStream Infer(Request request, Context context) override;
   size_t CountReady() const;  // backends that would be asked now
