@@ -45,7 +45,7 @@ Status Residency::Enter(Resident* model, uint64_t bytes, const std::function<boo
     std::vector<Resident*> victims, busy;
     {
       MutexLock lock(mutex_);
-      const bool turn = still_wanted && line_.front() == model && MayLoad(model, now);
+      const bool turn = still_wanted && NextInLine(now) == model;
       const bool begun = turn && Begin(model, bytes, now);
       if (begun || !still_wanted) {
         std::erase(line_, model);
@@ -85,9 +85,13 @@ bool Residency::MayLoad(const Resident* model, TimePoint now) const {
          options_.reloads_per_minute;
 }
 
+Resident* Residency::NextInLine(TimePoint now) const {
+  for (Resident* model : line_)
+    if (!places_.contains(model) && MayLoad(model, now)) return model;
+  return nullptr;
+}
+
 bool Residency::Begin(Resident* model, uint64_t bytes, TimePoint now) {
-  // The old one of the same model may still be on its way out.
-  if (places_.contains(model)) return false;
   if (options_.budget_bytes > 0 && Used(true) + bytes > options_.budget_bytes) return false;
   places_[model].bytes = bytes;
   if (loaded_before_.contains(model)) {
@@ -157,7 +161,8 @@ void Residency::Left(Resident* model) {
 
 bool Residency::HasRoom(const Resident* model, uint64_t bytes) const {
   MutexLock lock(mutex_);
-  if (!line_.empty() || !MayLoad(model, Clock::now())) return false;
+  const TimePoint now = Clock::now();
+  if (NextInLine(now) || !MayLoad(model, now)) return false;
   return options_.budget_bytes == 0 || Used(true) + Need(model, bytes) <= options_.budget_bytes;
 }
 

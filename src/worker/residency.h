@@ -2,7 +2,8 @@
 // was not used for longest; a bound on loading to and fro; models unloaded when nobody has used them for a
 // while.
 //
-// A load waits for its turn in the order they came. It takes another model's place only when that one has
+// A load waits for its turn in the order they came; one that may not begin yet (its model is still on its way
+// out, or came back too often) holds up nobody. It takes another model's place only when that one has
 // been there for `min_residency`, and has nothing to do; one that always has something to do gives way (its
 // requests end first, new ones wait for their own turn) once the load has waited for `min_residency` too,
 // and both for half a second at least: who waited for it gets in.
@@ -73,6 +74,8 @@ class Residency {
   uint64_t Need(const Resident* model, uint64_t estimate) const CY_REQUIRES(mutex_);
   uint64_t Used(bool with_leaving) const CY_REQUIRES(mutex_);
   bool MayLoad(const Resident* model, TimePoint now) const CY_REQUIRES(mutex_);
+  // Whose turn it is: passes over who waits for its own old place to become free, or has come back too often.
+  Resident* NextInLine(TimePoint now) const CY_REQUIRES(mutex_);
   // Those that have been there for so long.
   std::vector<Resident*> MayLeave(TimePoint now, Millis after) const CY_REQUIRES(mutex_);
   bool Begin(Resident* model, uint64_t bytes, TimePoint now) CY_REQUIRES(mutex_);
@@ -86,7 +89,7 @@ class Residency {
   const ResidencyOptions options_;
   mutable Mutex mutex_;
   CondVar changed_;
-  std::map<Resident*, Place> places_ CY_GUARDED_BY(mutex_);
+  std::map<Resident*, Place, std::less<>> places_ CY_GUARDED_BY(mutex_);
   std::map<Resident*, uint64_t, std::less<>> loaded_before_ CY_GUARDED_BY(mutex_);  // bytes
   std::deque<Resident*> line_ CY_GUARDED_BY(mutex_);
   std::deque<TimePoint> reloads_ CY_GUARDED_BY(mutex_);  // the last ones

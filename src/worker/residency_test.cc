@@ -131,6 +131,20 @@ TEST(Residency, LoadingToAndFroIsBounded) {
   EXPECT_TRUE(fresh.Load(60 * kMiB).ok());  // was never here
 }
 
+TEST(Residency, WhoWaitsForItsOwnPlaceHoldsUpNobody) {
+  Residency residency({.budget_bytes = 100 * kMiB});
+  Model leaving(residency, "leaving"), other(residency, "other");
+  ASSERT_TRUE(leaving.Load(40 * kMiB).ok());
+  auto again = leaving.Begin(40 * kMiB);
+  EXPECT_TRUE(Waits(again));
+  EXPECT_TRUE(residency.HasRoom(&other, 40 * kMiB));
+  auto load = other.Begin(40 * kMiB);
+  EXPECT_EQ(load.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  leaving.Unload();
+  EXPECT_TRUE(again.get().ok());
+  EXPECT_TRUE(load.get().ok());
+}
+
 TEST(Residency, WithoutABudgetNothingIsBounded) {
   Residency residency({.reloads_per_minute = 1});
   Model a(residency, "a");
