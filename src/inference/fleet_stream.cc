@@ -222,6 +222,7 @@ void FleetStream::Ended(Status why) {
     // Where there is a longer context, it may fit. With none, this error is what the client is told.
     tries_.too_short = std::max(tries_.too_short, context_length_);
     --receipt_.attempts;
+    if (ticket_) fleet_->queue_.GiveTurnBack(ticket_);
     return;
   }
   if (!end_.retryable) return End(end_);
@@ -248,6 +249,7 @@ void FleetStream::Ended(Status why) {
   Retries().Increment();
   Log()->info("{} failed on {} before its first token, trying another: {}", context_.request_id,
               backend->name, end_.ToString());
+  if (ticket_) fleet_->queue_.GiveTurnBack(ticket_);
 }
 
 void FleetStream::Park() {

@@ -549,6 +549,40 @@ TEST_F(FleetTest, WhoWaitsForOneWorkerDoesNotHoldUpThoseThatAnotherTakes) {
   EXPECT_EQ(late.Text(), "tuned");
 }
 
+TEST_F(FleetTest, WhoFailedAndWaitsAgainIsNotOvertaken) {
+  fleet = Fleet::Make({.return_patience = Millis(60'000)});
+  auto fake =
+      std::make_shared<FakeService>(std::vector<Script>{{{}, {}, true}, {TextAnswer({"b"}), Status::Ok()}});
+  fake->SetSnapshot(Serving("m"));
+  fleet->Add("1", fake);
+  fake->SetSnapshot({});
+  fleet->Refresh(fake.get());
+  const auto poll = [](EventSource& s) -> Task<> {
+    EXPECT_EQ((co_await s.Next(kPoll)).what, NextResult::What::kTimeout);
+  };
+  const auto queued = [](EventSource& s) -> Task<> { co_await s.Next(kPoll); };
+  auto first = Ask(), second = Ask();
+  pool.RunBlocking(queued(*first));
+  pool.RunBlocking(queued(*second));
+  fake->SetSnapshot(Serving("m"));
+  fleet->Refresh(fake.get());
+  pool.RunBlocking(poll(*first));
+  ASSERT_EQ(fake->seen().size(), 1u);
+  fleet->table()->rows[0].backend->full_until = kNever.time_since_epoch().count();
+  auto begun = Ask("m", 1);  // goes before all that have not begun
+  pool.RunBlocking(queued(*begun));
+  ASSERT_EQ(fleet->queue().waiting("m"), 3u);
+  fake->seen()[0].pipe->End(kLost);
+  pool.RunBlocking(poll(*first));  // it waits again, for the one that has begun
+  Drop(std::move(begun));
+  pool.RunBlocking(poll(*second));
+  EXPECT_EQ(fake->seen().size(), 1u) << "it was overtaken";
+  Drop(std::move(first));
+  Collected got;
+  pool.RunBlocking(Collect(*second, got));
+  EXPECT_EQ(got.Text(), "b");
+}
+
 TEST_F(FleetTest, TwoNamesOfAModelAreOneLine) {
   const Status full = Unavailable("full", "overloaded", Millis(60'000));
   auto busy = std::make_shared<FakeService>(std::vector<Script>{
