@@ -1,5 +1,6 @@
 """The operator's view: adding, draining and removing workers while requests run; who may."""
 
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -94,6 +95,22 @@ def test_sigterm_of_a_worker_moves_its_streams_at_the_deadline(chain, start):
     assert c.workers[1].terminate(20) == 0
     for s in streams:
         s.check()
+
+
+def test_all_coordinators_hear_at_once_that_a_worker_goes(start, worker, coordinator):
+    pair = [coordinator(ready=False) for _ in range(2)]
+    behind = worker({"itl_ms": 60}, "--coordinator", ",".join(c.address("coordinator") for c in pair), "--drain-timeout", "60")
+    ready = [lambda c=c: metric(c.address("coordinator-http"), "coordinator_workers_healthy") for c in pair]
+    wait_until(lambda: [r() for r in ready] == [1, 1], what="the worker at both")
+    url = start("gateway", "--listen", "127.0.0.1:0", "--coordinator", pair[0].address("coordinator")).address("gateway")
+    wait_until(lambda: http.get(url + "/ready").status_code == 200, what="/ready")
+    stream = Stream(url)
+    begun([stream])
+    behind.signal(signal.SIGTERM)
+    wait_until(lambda: ready[1]() == 0, what="the other coordinator to hear it")
+    assert stream.is_alive(), "it heard it when the first one had nothing more to wait for"
+    stream.check()
+    assert behind.wait_exit(20) == 0
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ int RunWorker(const Args& args) {
 
   const TimePoint until = process.WaitForStop(values.process, {}, (*worker)->close_grace());
   http.SayNotReady("draining");
+  for (const auto& registration : registrations) registration->BeginDrain();  // all hear it at once
+  server.BeginDrain();
   for (const auto& registration : registrations) registration->Drain(until);
   server.Drain(until);
   (*worker)->Drain(until);

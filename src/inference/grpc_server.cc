@@ -374,15 +374,19 @@ Status GrpcServer::Start() {
 
 std::vector<int> GrpcServer::ports() const { return impl_->ports; }
 
-bool GrpcServer::Drain(TimePoint until) {
+void GrpcServer::BeginDrain() {
   {
     MutexLock lock(impl_->mutex);
     impl_->draining = true;
   }
   for (const auto& session : impl_->LiveSessions()) session->Goaway();
+  impl_->calls.Close();
+}
+
+bool GrpcServer::Drain(TimePoint until) {
+  BeginDrain();
   // A peer that heard the go-away closes its session when its requests are done, which ends the session's
   // tasks.
-  impl_->calls.Close();
   return impl_->calls.Join(until);
 }
 

@@ -68,7 +68,9 @@ class GrpcServer {
   Status Start();
   std::vector<int> ports() const;  // of the TCP entries of `listen`, in order
 
-  // Tells sessions to go away and refuses new calls; returns when running ones are done, or at `until`.
+  // Tells sessions to go away and refuses new calls. Does not block.
+  void BeginDrain();
+  // BeginDrain; returns when running calls are done, or at `until`.
   bool Drain(TimePoint until);
   void Stop();
 

@@ -305,15 +305,24 @@ void RemoteService::Close() {
   impl_->scope.Join();
 }
 
-bool RemoteService::Drain(TimePoint until) {
+void RemoteService::BeginDrain() {
   std::shared_ptr<Session> session;
   {
     MutexLock lock(impl_->mutex);
     impl_->draining = true;
     session = impl_->session;
   }
+  if (session) session->Goaway();
+}
+
+bool RemoteService::Drain(TimePoint until) {
+  BeginDrain();
+  std::shared_ptr<Session> session;
+  {
+    MutexLock lock(impl_->mutex);
+    session = impl_->session;
+  }
   if (!session) return true;
-  session->Goaway();
   while (!session->idle()) {
     if (Clock::now() >= until) return false;
     std::this_thread::sleep_for(Millis(5));

@@ -53,7 +53,9 @@ class RemoteService : public InferenceService {
                                TimePoint deadline);
   Result<HealthReply> Health(TimePoint deadline);
 
-  // Tells the peer to send nothing new and blocks until what it sent is answered, or `until`; true when done.
+  // Tells the peer to send nothing new, and makes no new session. Does not block.
+  void BeginDrain();
+  // BeginDrain, and blocks until what it sent is answered, or `until`; true when done.
   // For `offer`.
   bool Drain(TimePoint until);
 
