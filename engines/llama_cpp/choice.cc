@@ -1,6 +1,7 @@
 #include "llama_cpp/choice.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace cyllm::llama {
 
@@ -38,14 +39,15 @@ void Choice::Next(std::span<float> logits, TimePoint now) {
   Take(sample);
 }
 
-// The constraint looks at what was chosen first; only when it refuses that, all tokens are looked at.
+// The constraint looks at what was chosen first; only when it refuses that, all tokens are looked at, and one
+// of those that it allows is drawn independently: all in all, each comes with its share of them.
 Sample Choice::Choose(std::span<float> logits) {
   if (!constraint_) return sampler_.Choose(logits, generated_, Banned());
   logits_.assign(logits.begin(), logits.end());
   Sample sample = sampler_.Choose(logits, generated_, Banned());
   if (constraint_->Allows(sample.token)) return sample;
   constraint_->Mask(logits_);
-  return sampler_.Choose(logits_, generated_, Banned());
+  return sampler_.ChooseAgain(logits_, generated_, Banned(), std::move(sample));
 }
 
 void Choice::Take(const Sample& sample) {

@@ -19,8 +19,8 @@ uint64_t Mix(uint64_t x) {  // splitmix64's finalizer
 
 }  // namespace
 
-double UniformAt(uint64_t seed, uint32_t choice, uint32_t position) {
-  const uint64_t bits = Mix(Mix(Mix(seed) ^ choice) ^ (uint64_t{position} << 32));
+double UniformAt(uint64_t seed, uint32_t choice, uint32_t position, uint32_t draw) {
+  const uint64_t bits = Mix(Mix(Mix(seed) ^ choice) ^ (uint64_t{position} << 32 | draw));
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }
 
@@ -36,26 +36,37 @@ Sampler::Sampler(const SamplingParams& params, uint32_t choice, std::span<const 
 Sample Sampler::Choose(std::span<float> logits, uint32_t position, std::span<const Token> banned) {
   Sample out;
   scan_.Scan(logits);
-  double total = 0;
   if (params_.logprobs) {
-    total = scan_.max() + std::log(SumExp(logits, scan_.max(), 1));
+    total_ = scan_.max() + std::log(SumExp(logits, scan_.max(), 1));
     if (params_.top_logprobs > 0) {
       scan_.Top(std::min<size_t>(params_.top_logprobs, logits.size()), &out.top);
-      for (ScoredToken& t : out.top) t.logprob = static_cast<float>(t.logprob - total);
+      for (ScoredToken& t : out.top) t.logprob = static_cast<float>(t.logprob - total_);
     }
   }
+  Pick(logits, position, 0, banned, &out);
+  return out;
+}
+
+Sample Sampler::ChooseAgain(std::span<float> logits, uint32_t position, std::span<const Token> banned,
+                            Sample refused) {
+  scan_.Scan(logits);
+  Pick(logits, position, 1, banned, &refused);
+  return refused;
+}
+
+// Of logits that are scanned.
+void Sampler::Pick(std::span<float> logits, uint32_t position, uint32_t draw, std::span<const Token> banned,
+                   Sample* out) {
   Adjust(logits, banned);
   if (!edits_.empty()) scan_.Scan(logits);
-  out.token =
-      params_.temperature <= 0 ? scan_.ArgMax() : Draw(logits, UniformAt(params_.seed, choice_, position));
-  if (params_.logprobs) {
-    float own = logits[static_cast<size_t>(out.token)];
-    const auto edit =
-        std::find_if(edits_.begin(), edits_.end(), [&](auto& e) { return e.first == out.token; });
-    if (edit != edits_.end()) own = edit->second;
-    out.logprob = static_cast<float>(own - total);
-  }
-  return out;
+  out->token = params_.temperature <= 0 ? scan_.ArgMax()
+                                        : Draw(logits, UniformAt(params_.seed, choice_, position, draw));
+  if (!params_.logprobs) return;
+  float own = logits[static_cast<size_t>(out->token)];
+  const auto edit =
+      std::find_if(edits_.begin(), edits_.end(), [&](auto& e) { return e.first == out->token; });
+  if (edit != edits_.end()) own = edit->second;
+  out->logprob = static_cast<float>(own - total_);
 }
 
 void Sampler::Count(Token token) {

@@ -36,7 +36,7 @@ struct Sample {
   std::vector<ScoredToken> top;  // best first
 };
 
-// Not thread-safe. One per choice. Random numbers are a function of (seed, choice, position): the same
+// Not thread-safe. One per choice. Random numbers are a function of (seed, choice, position, draw): the same
 // request draws the same ones whenever and beside whatever it runs.
 class Sampler {
  public:
@@ -44,6 +44,10 @@ class Sampler {
 
   // Chooses the token at output position `position`; `banned` are not eligible. Changes `logits`.
   Sample Choose(std::span<float> logits, uint32_t position, std::span<const Token> banned);
+  // Another draw for the position, after `refused` was chosen there and cannot be: from the same logits as
+  // came, those of tokens that cannot be -infinity. The log probabilities stay the model's own.
+  Sample ChooseAgain(std::span<float> logits, uint32_t position, std::span<const Token> banned,
+                     Sample refused);
   // The token was produced: from now on it counts for the penalties.
   void Count(Token token);
 
@@ -53,6 +57,8 @@ class Sampler {
     uint32_t output = 0;
   };
 
+  void Pick(std::span<float> logits, uint32_t position, uint32_t draw, std::span<const Token> banned,
+            Sample* out);
   void Adjust(std::span<float> logits, std::span<const Token> banned);
   Token Draw(std::span<const float> logits, double uniform);
   Token DrawFromAll(std::span<const float> logits, double uniform);
@@ -63,6 +69,7 @@ class Sampler {
   const uint32_t choice_;
   const bool penalties_;
   std::unordered_map<Token, Seen> seen_;
+  double total_ = 0;  // of the logits that came, as a logit; only if log probabilities are asked for
 
   // Scratch.
   LogitScan scan_;
@@ -71,7 +78,7 @@ class Sampler {
   std::vector<float> weights_;
 };
 
-// In [0, 1).
-double UniformAt(uint64_t seed, uint32_t choice, uint32_t position);
+// In [0, 1). Of a position, each draw has its own.
+double UniformAt(uint64_t seed, uint32_t choice, uint32_t position, uint32_t draw = 0);
 
 }  // namespace cyllm::llama
