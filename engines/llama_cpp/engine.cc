@@ -181,7 +181,11 @@ void Engine::Run() {
       const auto called = [&] { return stopping_ || landing_ || !mail_.empty(); };
       if (!runnable && !called()) {
         cores_.Expect(Cores::kDecode, false);
-        mail_came_.wait(lock, called);
+        if (const std::optional<TimePoint> at = scheduler_.WakeAt()) {
+          mail_came_.wait_until(lock, *at, called);
+        } else {
+          mail_came_.wait(lock, called);
+        }
       }
       if (stopping_) break;
       mail = std::exchange(mail_, {});

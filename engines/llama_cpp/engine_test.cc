@@ -205,5 +205,17 @@ TEST_F(EngineTest, DestroyingEndsEverything) {
   for (uint64_t id = 1; id <= 4; ++id) EXPECT_EQ(gatherer_.Now(id).code, CYLLM_CANCELLED);
 }
 
+TEST_F(EngineTest, WhoWaitsBehindStalledReadersIsServedWithoutAnotherCall) {
+  Start();
+  for (uint64_t id = 1; id <= 2; ++id) {
+    TestRequest stalled(id);
+    stalled.Text("a").request.credit = 1;
+    Submit(stalled);
+    gatherer_.WaitText(id, 1);
+  }
+  EXPECT_EQ(Submit(3, "m", 2).code, CYLLM_OK);
+  EXPECT_EQ(gatherer_.Wait(3).choices[0].text, "no");
+}
+
 }  // namespace
 }  // namespace cyllm::llama

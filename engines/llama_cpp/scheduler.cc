@@ -77,7 +77,7 @@ bool Scheduler::Credit(uint64_t id, uint32_t events) {
 bool Scheduler::Plan() {
   rows_.clear();
   empty_.clear();
-  const TimePoint now = now_();
+  const TimePoint now = planned_ = now_();
   for (auto& [id, job] : jobs_) {
     job->reserved = 0;
     if (job->credit > 0)
@@ -102,6 +102,21 @@ bool Scheduler::Plan() {
   PlanTurn(now);
   AddRows();
   return !rows_.empty() || !empty_.empty();
+}
+
+std::optional<TimePoint> Scheduler::WakeAt() const {
+  if (std::none_of(waiting_.begin(), waiting_.end(), [](const Slot& slot) { return slot.job->credit > 0; }))
+    return std::nullopt;
+  std::optional<TimePoint> out;
+  const auto consider = [&](const Slot& slot) {
+    if (!slot.job->no_credit) return;
+    const TimePoint at = *slot.job->no_credit + kStalled;
+    if (at > planned_) out = std::min(at, out.value_or(at));  // Plan knew of those before
+  };
+  for (const auto& slot : running_)
+    if (slot) consider(*slot);
+  for (const auto& [ticket, away] : away_) consider(away.slot);
+  return out;
 }
 
 void Scheduler::Admit() {

@@ -82,6 +82,9 @@ class Scheduler {
 
   // Chooses the next step; false when nothing can run until something is added or credited.
   bool Plan();
+  // After a Plan that found nothing: when it may find something without that, because a reader's stall counts
+  // from then on and somebody waits for the sequence.
+  std::optional<TimePoint> WakeAt() const;
   // The requests of that step.
   std::vector<uint64_t> Planned() const;
   size_t planned_rows() const { return rows_.size(); }
@@ -175,6 +178,7 @@ class Scheduler {
   std::set<uint32_t> decoded_;  // adapters whose last step was one of tokens
   bool gap_ = false;            // between running sequences
   uint64_t arrivals_ = 0, tickets_ = 0;
+  TimePoint planned_{};
   SchedulerStats stats_;
 };
 

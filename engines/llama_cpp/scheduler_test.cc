@@ -311,5 +311,48 @@ TEST_F(SchedulerTest, MaxTokensIsCutToTheRoom) {
   EXPECT_EQ(gatherer_.Now(1).choices[0].reason, static_cast<uint32_t>(CYLLM_FINISH_LENGTH));
 }
 
+TEST_F(SchedulerTest, ItKnowsWhenAStallWillCount) {
+  Make(2, 8);
+  TestRequest stalled(1), later(2);
+  stalled.Text("a").request.credit = later.Text("a").request.credit = 1;
+  Add(stalled);
+  RunAll();
+  now_ += std::chrono::milliseconds(100);
+  Add(later);
+  RunAll();
+  EXPECT_FALSE(scheduler_->WakeAt()) << "nobody waits";
+  TestRequest poor(3);
+  poor.Text("m").request.credit = 0;
+  Add(poor);
+  RunAll();
+  EXPECT_FALSE(scheduler_->WakeAt()) << "nobody could go on";
+  Add(4, "m", 2);
+  EXPECT_FALSE(scheduler_->Plan());
+  const std::optional<TimePoint> at = scheduler_->WakeAt();
+  ASSERT_TRUE(at);
+  EXPECT_GT(*at, now_);
+  EXPECT_LE(*at, now_ + std::chrono::milliseconds(400));
+  now_ = *at - std::chrono::milliseconds(1);
+  EXPECT_FALSE(scheduler_->Plan());
+  now_ = *at;
+  RunAll();
+  EXPECT_EQ(Text(4), "no");
+  EXPECT_EQ(scheduler_->stats().preemptions, 1u);
+}
+
+TEST_F(SchedulerTest, AStallThatHelpsNobodyIsNotWaitedFor) {
+  Make(1, 8);
+  TestRequest urgent(1);
+  urgent.Text("a").request.credit = 1;
+  urgent.request.priority = -1;
+  Add(urgent);
+  RunAll();
+  Add(2, "m", 2);
+  EXPECT_FALSE(scheduler_->Plan());
+  now_ = scheduler_->WakeAt().value_or(now_);
+  EXPECT_FALSE(scheduler_->Plan());
+  EXPECT_FALSE(scheduler_->WakeAt());
+}
+
 }  // namespace
 }  // namespace cyllm::llama
