@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "llama_cpp/batch_parts.h"
+#include "llama_cpp/kv_width.h"
 #include "llama_cpp/sequence_state.h"
 #include "llama_cpp/speculation.h"
 #include "llama_cpp/step_width.h"
@@ -303,12 +304,18 @@ class LlamaDecoder final : public Decoder {
 
 }  // namespace
 
+std::string Meta(const llama_model* model, const std::string& key) {
+  char value[64];
+  return llama_model_meta_val_str(model, key.c_str(), value, sizeof value) < 0 ? std::string() : value;
+}
+
 uint64_t KvBytesPerToken(const llama_model* model, const std::string& dtype) {
-  const auto heads = static_cast<uint64_t>(std::max(1, llama_model_n_head(model)));
-  const auto width = static_cast<uint64_t>(llama_model_n_embd(model)) *
-                     static_cast<uint64_t>(std::max(1, llama_model_n_head_kv(model))) / heads;
-  return 2 * static_cast<uint64_t>(llama_model_n_layer(model)) *
-         ggml_row_size(TypeOf(dtype), static_cast<int64_t>(width));
+  const auto known = [](int32_t n) { return static_cast<uint64_t>(std::max(0, n)); };
+  const KvWidth width =
+      KvWidthOf([&](const std::string& key) { return Meta(model, key); }, known(llama_model_n_embd(model)),
+                known(llama_model_n_head(model)), known(llama_model_n_head_kv(model)));
+  const auto bytes = [&](uint64_t n) { return ggml_row_size(TypeOf(dtype), static_cast<int64_t>(n)); };
+  return known(llama_model_n_layer(model)) * (bytes(width.key) + bytes(width.value));
 }
 
 bool Offloads(const Options& options) { return llama_supports_gpu_offload() && options.n_gpu_layers != 0; }

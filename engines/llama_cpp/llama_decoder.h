@@ -11,6 +11,9 @@ struct llama_model;
 
 namespace cyllm::llama {
 
+// What the model's file says under `key`; empty: nothing.
+std::string Meta(const llama_model* model, const std::string& key);
+
 // Bytes of the KV cache that one token takes.
 uint64_t KvBytesPerToken(const llama_model* model, const std::string& dtype);
 

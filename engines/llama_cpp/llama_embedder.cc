@@ -14,11 +14,6 @@ constexpr uint32_t kInputs = 16;    // of one run
 constexpr uint32_t kTokens = 2048;  // of one input, at most
 constexpr uint32_t kStep = 256;     // tokens of a step, of a model that can be computed in steps
 
-std::string Meta(const llama_model* model, const std::string& key) {
-  char value[64];
-  return llama_model_meta_val_str(model, key.c_str(), value, sizeof value) < 0 ? std::string() : value;
-}
-
 enum llama_pooling_type PoolingOf(const llama_model* model) {
   const std::string type = Meta(model, Meta(model, "general.architecture") + ".pooling_type");
   return type.empty() ? LLAMA_POOLING_TYPE_MEAN
