@@ -64,6 +64,7 @@ int32_t Aside::Submit(const cyllm_request& in, cyllm_error* error) {
   job->id = in.id;
   job->kind = in.kind;
   job->dimensions = in.dimensions;
+  job->priority = in.priority;
   job->special = in.no_special_tokens == 0;
   job->pieces = in.sampling->logprobs != 0;
   job->chat.messages = sdk::View(in.messages_json);
@@ -121,7 +122,10 @@ std::shared_ptr<Aside::Job> Aside::Choose() {
   };
   if (auto job = find([&](const Job& j) { return stopping_ || j.cancelled; })) return job;
   if (auto job = find([](const Job& j) { return j.kind >= CYLLM_KIND_TOKENIZE && j.credit > 0; })) return job;
-  return find([](const Job& j) { return j.credit > 0 || !j.started; });
+  std::shared_ptr<Job> first;
+  for (const auto& job : jobs_)
+    if ((job->credit > 0 || !job->started) && (!first || job->priority < first->priority)) first = job;
+  return first;
 }
 
 void Aside::Run() {
@@ -143,9 +147,9 @@ void Aside::Run() {
     const bool ended = !events.empty() && events.back().type == CYLLM_EVENT_END;
     if (!events.empty()) deliver_(events);
     events_.Clear();
-    if (!ended) continue;
     std::lock_guard lock(mutex_);
     std::erase(jobs_, job);
+    if (!ended) jobs_.push_back(job);
   }
 }
 

@@ -27,8 +27,9 @@ struct AsideModel {
   bool ranks = false;
 };
 
-// Thread-safe; no call blocks but the destructor, which ends what is left. One thread; requests in the order
-// they came, short ones (tokens) first. `vocabulary`, `chat` and `cores` outlive it.
+// Thread-safe; no call blocks but the destructor, which ends what is left. One thread. Short requests (tokens)
+// come first, then lower priority numbers; equals take turns, one run of the embedder each. `vocabulary`,
+// `chat` and `cores` outlive it.
 class Aside {
  public:
   // Called on its thread; the events hold for the call.
@@ -52,6 +53,7 @@ class Aside {
   struct Job {
     uint64_t id = 0;
     uint32_t kind = 0, dimensions = 0;
+    int32_t priority = 0;
     bool special = true;        // TOKENIZE: with what prompts begin with
     bool pieces = false;        // TOKENIZE: with the bytes of each token
     ChatInput chat;             // TOKENIZE
