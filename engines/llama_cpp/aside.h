@@ -27,9 +27,9 @@ struct AsideModel {
   bool ranks = false;
 };
 
-// Thread-safe; no call blocks but the destructor, which ends what is left. One thread. Short requests (tokens)
-// come first, then lower priority numbers; equals take turns, one run of the embedder each. `vocabulary`,
-// `chat` and `cores` outlive it.
+// Thread-safe; no call blocks but the destructor, which ends what is left. One thread. Short requests
+// (tokens) come first, then lower priority numbers; equals take turns, one run of the embedder each.
+// `vocabulary`, `chat` and `cores` outlive it.
 class Aside {
  public:
   // Called on its thread; the events hold for the call.
