@@ -65,6 +65,8 @@ void Output::Add(std::vector<MessagePart> parts, bool match) {
 }
 
 void Output::Attach(Delta* delta) {
+  if (delta->part.kind == Kind::kReasoning)
+    reasoning_tokens_ += static_cast<uint32_t>(waiting_.tokens.size());
   delta->tokens.insert(delta->tokens.end(), waiting_.tokens.begin(), waiting_.tokens.end());
   delta->scores.insert(delta->scores.end(), waiting_.scores.begin(), waiting_.scores.end());
   waiting_ = {};
@@ -93,7 +95,6 @@ std::optional<Delta> Output::Take() {
   Delta out = std::move(queue_.front());
   queue_.pop_front();
   if (queue_.empty()) Attach(&out);
-  if (out.part.kind == Kind::kReasoning) reasoning_tokens_ += static_cast<uint32_t>(out.tokens.size());
   end_.tokens += out.tokens.size();
   BytesOf(&end_, out.part.kind) += out.part.text.size();
   out.end = end_;
@@ -102,6 +103,7 @@ std::optional<Delta> Output::Take() {
 
 bool Output::Skip(const cyllm_offsets& delivered) {
   owed_ = delivered;
+  if (!queue_.empty()) Attach(&queue_.back());  // counts them
   for (Delta& delta : std::exchange(queue_, {})) {
     delta.part.opens = false;  // came with one of the tokens
     Queue(std::move(delta.part));

@@ -228,6 +228,7 @@ TEST_F(OutputTest, EveryCutGoesOnWithWhatIsLeft) {
     EXPECT_EQ(got.calls, expected.calls) << cut;
     EXPECT_EQ(got.tokens, expected.tokens) << cut;
     EXPECT_EQ(got.end.tool_argument_bytes, expected.end.tool_argument_bytes) << cut;
+    EXPECT_EQ(second.reasoning_tokens(), whole.reasoning_tokens()) << cut;
   }
   Output wrong(vocabulary_, options);
   Push(wrong, "ab");

@@ -1,6 +1,7 @@
 #include "inference/resume.h"
 
 #include <algorithm>
+#include <optional>
 #include <random>
 
 #include "async/signal.h"
@@ -147,10 +148,12 @@ class ResumeStream final : public EventSource {
       if (auto* finished = std::get_if<Finished>(&event)) {
         progress = true;
         finished->resumed += resumes_;
+        // An engine may know it only now. What the first one found is what the request had, if it told.
+        if (!cached_tokens_) cached_tokens_ = finished->usage.cached_tokens;
         if (epoch_ == 0) continue;
         finished->usage_chunk.clear();
         finished->usage.prompt_tokens = prompt_tokens_;
-        finished->usage.cached_tokens = cached_tokens_;
+        finished->usage.cached_tokens = std::min(*cached_tokens_, prompt_tokens_);
       }
     }
     if (progress) Progressed();
@@ -176,7 +179,7 @@ class ResumeStream final : public EventSource {
     }
     if (!told_) {
       prompt_tokens_ = accepted.prompt_tokens;
-      cached_tokens_ = accepted.cached_tokens;
+      if (accepted.cached_tokens > 0) cached_tokens_ = accepted.cached_tokens;
     }
     return Status::Ok();
   }
@@ -269,9 +272,10 @@ class ResumeStream final : public EventSource {
   bool resumable_ = false;
   bool again_ = false;  // the current attempt goes on with what was delivered
   std::string digest_, worker_;
-  uint32_t prompt_tokens_ = 0, cached_tokens_ = 0;  // as first told
-  Tried tried_;                                     // of the current attempt, where it ended before Accepted
-  uint32_t attempts_ = 0;                           // of its last Accepted
+  uint32_t prompt_tokens_ = 0;             // as first told
+  std::optional<uint32_t> cached_tokens_;  // as first told, by an Accepted that has some or a Finished
+  Tried tried_;                            // of the current attempt, where it ended before Accepted
+  uint32_t attempts_ = 0;                  // of its last Accepted
   std::vector<std::string> avoid_;
   uint32_t epoch_ = 0;
   uint32_t resumes_ = 0;                   // losses that were, or are being, repaired

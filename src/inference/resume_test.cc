@@ -69,6 +69,7 @@ class HonestEngine : public InferenceService {
     std::string digest = "d";
     bool refuse = false;  // ends without Accepted
     size_t skip = 0;      // events left out at the beginning: a broken engine
+    uint32_t cached = 0;  // what Finished says
   };
   HonestEngine(uint32_t n, std::vector<Attempt> attempts) : n_(n), attempts_(std::move(attempts)) {}
 
@@ -80,8 +81,8 @@ class HonestEngine : public InferenceService {
       pipe->End(attempt.end);
       return std::move(stream);
     }
-    pipe->Push(
-        Accepted{9, seen.size() > 1 ? 8u : 0u, "w" + std::to_string(seen.size()), attempt.digest, resumable});
+    pipe->Push(Accepted{9, seen.size() > 1 ? 8u : accepted_cached, "w" + std::to_string(seen.size()),
+                        attempt.digest, resumable});
     size_t sent = 0, skipped = 0;
     for (Event& event : WholeAnswer(n_)) {
       if (!overlap && !Past(request.facts.resume, event)) continue;
@@ -90,6 +91,7 @@ class HonestEngine : public InferenceService {
         continue;
       }
       if (sent++ >= attempt.events) break;
+      if (auto* finished = std::get_if<Finished>(&event)) finished->usage.cached_tokens = attempt.cached;
       pipe->Push(std::move(event));
     }
     pipe->End(attempt.end);
@@ -99,6 +101,7 @@ class HonestEngine : public InferenceService {
 
   std::vector<RequestFacts> seen;
   bool resumable = true;
+  uint32_t accepted_cached = 0;  // what the first Accepted says
   bool overlap = false;
 
  private:
@@ -220,6 +223,24 @@ TEST_F(ResumeTest, WhereverItIsCutTheAnswerIsTheSame) {
       }
     }
   }
+}
+
+TEST_F(ResumeTest, CachedTokensAreThoseOfTheFirstWhoKnows) {
+  const auto cached = [&](uint32_t n, size_t first, uint32_t accepted) {
+    HonestEngine::Attempt lost{first, kLost}, whole;
+    lost.cached = 2;
+    whole.cached = 5;
+    auto engine = std::make_shared<HonestEngine>(n, std::vector{lost, whole});
+    engine->accepted_cached = accepted;
+    std::vector<uint32_t> out;
+    for (const Event& event : Run(engine, n).events)
+      if (const auto* finished = std::get_if<Finished>(&event)) out.push_back(finished->usage.cached_tokens);
+    return out;
+  };
+  const size_t one = WholeAnswer(1).size();
+  EXPECT_EQ(cached(1, 3, 0), (std::vector<uint32_t>{5}));
+  EXPECT_EQ(cached(1, 3, 4), (std::vector<uint32_t>{4}));
+  EXPECT_EQ(cached(2, one + 1, 0), (std::vector<uint32_t>{2, 2}));
 }
 
 TEST_F(ResumeTest, OverloadInMidStreamIsALossLikeOthers) {
