@@ -123,6 +123,7 @@ void Scheduler::Admit() {
   for (auto it = waiting_.begin(); it != waiting_.end();) {
     const Slot& slot = *it;
     if (slot.job->request->max_tokens == 0 || slot.choice->finished()) {
+      if (!slot.choice->finished()) slot.choice->Finish(CYLLM_FINISH_LENGTH);
       if (slot.choice->output().empty() || slot.job->Reserve()) {
         empty_.push_back(slot);
         it = waiting_.erase(it);
@@ -319,10 +320,7 @@ std::vector<uint64_t> Scheduler::Planned() const {
 }
 
 void Scheduler::Compute(const std::atomic<bool>& abort, Events* events) {
-  for (const Slot& slot : std::exchange(empty_, {})) {
-    if (!slot.choice->finished()) slot.choice->Finish(CYLLM_FINISH_LENGTH);
-    Emit(slot, events);
-  }
+  for (const Slot& slot : std::exchange(empty_, {})) Emit(slot, events);
   if (rows_.empty()) return;
   const TimePoint start = now_();
   for (auto& slot : running_)

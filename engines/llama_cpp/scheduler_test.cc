@@ -354,5 +354,32 @@ TEST_F(SchedulerTest, AStallThatHelpsNobodyIsNotWaitedFor) {
   EXPECT_FALSE(scheduler_->WakeAt());
 }
 
+// Says that a tool is called, whatever the text.
+class CallsAtTheEnd final : public MessageParser {
+ public:
+  void Push(std::string_view, std::vector<MessagePart>*) override {}
+  void Finish(std::vector<MessagePart>* out) override {
+    out->push_back({MessagePart::Kind::kToolCall, {}, 0, true, "find"});
+  }
+};
+
+TEST_F(SchedulerTest, WithoutTokensTooNothingIsToldWithoutCredit) {
+  Make(1, 8);
+  chat_.on_render = [](const ChatInput&, ChatPrompt* out) {
+    out->parser = [] { return std::make_unique<CallsAtTheEnd>(); };
+  };
+  TestRequest request(1);
+  request.messages = "p";
+  request.request.max_tokens = request.request.credit = 0;
+  Add(request);
+  RunAll();
+  EXPECT_TRUE(gatherer_.Now(1).choices[0].calls.empty());
+  EXPECT_FALSE(gatherer_.Now(1).ended);
+  scheduler_->Credit(1, 1);
+  RunAll();
+  EXPECT_TRUE(gatherer_.Now(1).ended);
+  EXPECT_EQ(gatherer_.Now(1).choices[0].calls.size(), 1u);
+}
+
 }  // namespace
 }  // namespace cyllm::llama
