@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 
 #include "llama_cpp/detokenizer.h"
 #include "sdk/engine.hpp"
@@ -11,6 +12,8 @@ namespace cyllm::llama {
 namespace {
 
 constexpr size_t kMaxInputs = 4096;
+
+struct TooLong {};  // a text (HasLongStretch)
 
 // Cut to `dimensions` if that is not 0, and made a unit vector.
 void Normalise(uint32_t dimensions, std::vector<float>* vector) {
@@ -30,7 +33,7 @@ Aside::Aside(AsideModel model, const Vocabulary& vocabulary, const ChatTemplate&
       chat_(chat),
       cores_(cores),
       deliver_(std::move(deliver)),
-      thread_([this] { Run(); }) {}
+      thread_([this] { Run(); }, true) {}
 
 Aside::~Aside() {
   {
@@ -38,7 +41,7 @@ Aside::~Aside() {
     stopping_ = true;
   }
   changed_.notify_all();
-  thread_.join();
+  thread_.Join();
 }
 
 int32_t Aside::Submit(const cyllm_request& in, cyllm_error* error) {
@@ -141,7 +144,17 @@ void Aside::Run() {
     if (end) {
       End(*job, CYLLM_CANCELLED, "cancelled", "cancelled");
     } else {
-      Work(job.get());
+      try {
+        Work(job.get());
+      } catch (const TooLong&) {
+        events_.Clear();
+        End(*job, CYLLM_INVALID_ARGUMENT,
+            "there are " + std::to_string(kLongStretch) + " characters or more without a break",
+            "invalid_value", job->inputs.empty() ? "prompt" : "input");
+      } catch (const std::exception& e) {
+        events_.Clear();
+        End(*job, CYLLM_INTERNAL, std::string("the request failed: ") + e.what(), "engine_failed");
+      }
     }
     const std::vector<cyllm_event>& events = events_.list();
     const bool ended = !events.empty() && events.back().type == CYLLM_EVENT_END;
@@ -176,7 +189,7 @@ void Aside::Tokens(const Job& job) {
         return End(job, CYLLM_INVALID_ARGUMENT, wrong.message, "invalid_value", wrong.param);
       text = std::move(prompt.text);
     }
-    tokens = vocabulary_.Tokenize(text, job.special);
+    tokens = Tokenize(text, job.special);
     delta.part.text = std::move(text);
     for (size_t i = 0; job.pieces && i < tokens.size(); ++i)
       delta.scores.push_back({{.token = tokens[i]}, vocabulary_.Piece(tokens[i]), {}});
@@ -197,6 +210,11 @@ void Aside::Tokens(const Job& job) {
   events_.End(job.id, nullptr);
 }
 
+std::vector<Token> Aside::Tokenize(const std::string& text, bool begin) const {
+  if (HasLongStretch(text)) throw TooLong();
+  return vocabulary_.Tokenize(text, begin);
+}
+
 void Aside::Begin(Job* job) {
   if (!embedder_) {
     std::string why;
@@ -205,12 +223,12 @@ void Aside::Begin(Job* job) {
     if (!embedder_) return End(*job, CYLLM_RESOURCE_EXHAUSTED, why, "out_of_memory");
   }
   const std::vector<Token> query =
-      job->kind == CYLLM_KIND_RERANK ? vocabulary_.Tokenize(job->text, false) : std::vector<Token>();
+      job->kind == CYLLM_KIND_RERANK ? Tokenize(job->text, false) : std::vector<Token>();
   uint32_t total = 0;
   for (const auto& [text, given] : job->inputs) {
     std::vector<Token> tokens = !given.empty()                   ? given
-                                : job->kind == CYLLM_KIND_RERANK ? vocabulary_.Tokenize(text, false)
-                                                                 : vocabulary_.Tokenize(text);
+                                : job->kind == CYLLM_KIND_RERANK ? Tokenize(text, false)
+                                                                 : Tokenize(text, true);
     if (job->kind == CYLLM_KIND_RERANK) tokens = embedder_->Pair(query, tokens);
     const std::string which = "input " + std::to_string(job->prepared.size());
     if (tokens.empty())

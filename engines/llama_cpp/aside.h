@@ -8,7 +8,6 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -16,6 +15,7 @@
 #include "llama_cpp/cores.h"
 #include "llama_cpp/embedder.h"
 #include "llama_cpp/events.h"
+#include "llama_cpp/large_thread.h"
 #include "llama_cpp/vocabulary.h"
 #include "sdk/engine.h"
 
@@ -28,8 +28,8 @@ struct AsideModel {
 };
 
 // Thread-safe; no call blocks but the destructor, which ends what is left. One thread. Short requests
-// (tokens) come first, then lower priority numbers; equals take turns, one run of the embedder each.
-// `vocabulary`, `chat` and `cores` outlive it.
+// (tokens) come first, then lower priority numbers; equals take turns, one run of the embedder each. What
+// throws ends its own request only. `vocabulary`, `chat` and `cores` outlive it.
 class Aside {
  public:
   // Called on its thread; the events hold for the call.
@@ -70,6 +70,7 @@ class Aside {
   std::shared_ptr<Job> Choose();
   void Work(Job* job);
   void Tokens(const Job& job);
+  std::vector<Token> Tokenize(const std::string& text, bool begin) const;
   void Begin(Job* job);
   void Values(Job* job);
   void Finish(const Job& job);
@@ -92,7 +93,7 @@ class Aside {
   // Of the thread.
   std::unique_ptr<Embedder> embedder_;
   Events events_;
-  std::thread thread_;
+  LargeThread thread_;
 };
 
 }  // namespace cyllm::llama

@@ -99,5 +99,15 @@ TEST_F(AsideTest, ALongJobLetsOthersPass) {
   EXPECT_THAT(ended_, ::testing::ElementsAre(3, 4, 2, 1));
 }
 
+TEST_F(AsideTest, WhatAJobThrowsEndsThisOne) {
+  vocabulary_.on_tokenize = [](std::string_view text) {
+    if (text == "bad") throw std::runtime_error("a bad one");
+  };
+  EXPECT_EQ(Tokenize(1, "bad").code, CYLLM_INTERNAL);
+  const Result good = Tokenize(2, "good");
+  EXPECT_EQ(good.code, CYLLM_OK);
+  EXPECT_EQ(good.prompt_tokens, 4u);
+}
+
 }  // namespace
 }  // namespace cyllm::llama

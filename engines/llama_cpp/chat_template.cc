@@ -3,7 +3,6 @@
 #include <chat.h>
 #include <json-schema-to-grammar.h>
 #include <log.h>
-#include <pthread.h>
 
 #include <algorithm>
 #include <exception>
@@ -11,6 +10,7 @@
 #include <list>
 #include <mutex>
 
+#include "llama_cpp/large_thread.h"
 #include "llama_cpp/own_tools.h"
 #include "llama_cpp/response_format.h"
 #include "llama_cpp/schema_grammar.h"
@@ -25,24 +25,13 @@ size_t Brackets(std::string_view text) {
       std::count_if(text.begin(), text.end(), [](char c) { return c == '[' || c == '{'; }));
 }
 
-// So many fit on any thread's stack, so many on one of kLargeStack.
-constexpr size_t kFewBrackets = 400, kMaxBrackets = 10'000, kLargeStack = 512u << 20;
+// So many fit on any thread's stack, so many on a LargeThread's.
+constexpr size_t kFewBrackets = 400, kMaxBrackets = 10'000;
 
-// Runs `f`, which throws nothing, on a thread with room for kMaxBrackets levels; false: there is none. Only
-// what is used of its stack takes memory.
-bool OnLargeStack(const std::function<void()>& f) {
-  pthread_attr_t attributes;
-  pthread_t thread;
-  if (pthread_attr_init(&attributes) != 0) return false;
-  const auto run = [](void* f) -> void* {
-    (*static_cast<const std::function<void()>*>(f))();
-    return nullptr;
-  };
-  const bool ran = pthread_attr_setstacksize(&attributes, kLargeStack) == 0 &&
-                   pthread_create(&thread, &attributes, run, const_cast<std::function<void()>*>(&f)) == 0;
-  pthread_attr_destroy(&attributes);
-  if (ran) pthread_join(thread, nullptr);
-  return ran;
+// Runs `f`, which throws nothing, on a thread with room for kMaxBrackets levels; false: there is none.
+bool OnLargeStack(std::function<void()> f) {
+  LargeThread thread(std::move(f), false);
+  return thread.runs();
 }
 
 // The text read again from its beginning by llama.cpp's parser for the template, whenever it has grown by a

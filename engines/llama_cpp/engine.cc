@@ -1,6 +1,7 @@
 #include "llama_cpp/engine.h"
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "sdk/engine.hpp"
@@ -35,7 +36,7 @@ Engine::Engine(Decoder& decoder, const Vocabulary& vocabulary, const ChatTemplat
                  Now, lane_.get()),
       aside_(std::make_unique<Aside>(std::move(aside), vocabulary, chat, cores_,
                                      [this](const std::vector<cyllm_event>& events) { Tell(events); })),
-      preparing_([this] { Prepare(); }),
+      preparing_([this] { Prepare(); }, true),
       computing_([this] { Run(); }) {
   if (lane_) prompting_ = std::thread([this] { lane_->Run(); });
 }
@@ -49,7 +50,7 @@ Engine::~Engine() {
   }
   prompt_came_.notify_all();
   mail_came_.notify_all();
-  preparing_.join();
+  preparing_.Join();
   computing_.join();
   if (!lane_) return;
   lane_->Stop();
@@ -103,7 +104,14 @@ void Engine::Cancel(uint64_t id) {
   {
     std::lock_guard lock(mutex_);
     if (!live_.contains(id)) return;
-    mail_.commands.push_back({id, 0});
+    const auto prompt = std::find_if(prompts_.begin(), prompts_.end(),
+                                     [&](const auto& request) { return request->id == id; });
+    if (prompt != prompts_.end()) {  // nobody needs to read it
+      prompts_.erase(prompt);
+      mail_.refused.emplace_back(id, MakeError(CYLLM_CANCELLED, "cancelled", "cancelled"));
+    } else {
+      mail_.commands.push_back({id, 0});
+    }
     if (in_step_.erase(id) > 0 && in_step_.empty()) abort_ = true;
   }
   mail_came_.notify_one();
@@ -150,25 +158,33 @@ void Engine::Prepare() {
   while (true) {
     prompt_came_.wait(lock, [&] { return stopping_ || !prompts_.empty(); });
     if (stopping_) return;
-    auto prompts = std::exchange(prompts_, {});
-    for (auto& request : prompts) {
-      if (stopping_) return;
-      lock.unlock();
-      cyllm_error error{};
-      error.size = sizeof error;
-      const bool ready = FillPrompt(chat_, vocabulary_, decoder_.max_length(), request.get(), &error);
-      if (ready && request->constraint) {
-        if (!index_) index_ = std::make_unique<TokenIndex>(vocabulary_);
-        request->index = index_.get();
-      }
-      lock.lock();
-      if (ready) {
-        mail_.ready.push_back(std::move(request));
-      } else {
-        mail_.refused.emplace_back(request->id, error);
-      }
-      mail_came_.notify_one();
+    std::unique_ptr<Request> request = std::move(prompts_.front());
+    prompts_.pop_front();
+    lock.unlock();
+    cyllm_error error{};
+    error.size = sizeof error;
+    const bool ready = Fill(request.get(), &error);
+    lock.lock();
+    if (ready) {
+      mail_.ready.push_back(std::move(request));
+    } else {
+      mail_.refused.emplace_back(request->id, error);
     }
+    mail_came_.notify_one();
+  }
+}
+
+bool Engine::Fill(Request* request, cyllm_error* error) {
+  try {
+    if (!FillPrompt(chat_, vocabulary_, decoder_.max_length(), request, error)) return false;
+    if (!request->constraint) return true;
+    if (!index_) index_ = std::make_unique<TokenIndex>(vocabulary_);
+    request->index = index_.get();
+    return true;
+  } catch (const std::exception& e) {
+    *error =
+        MakeError(CYLLM_INTERNAL, std::string("the prompt could not be read: ") + e.what(), "engine_failed");
+    return false;
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -15,6 +16,7 @@
 #include "llama_cpp/cores.h"
 #include "llama_cpp/decoder.h"
 #include "llama_cpp/events.h"
+#include "llama_cpp/large_thread.h"
 #include "llama_cpp/prompt_lane.h"
 #include "llama_cpp/request.h"
 #include "llama_cpp/scheduler.h"
@@ -33,8 +35,8 @@ struct EngineLimits {
 
 // Thread-safe; no call blocks but Drain and the destructor. Its threads: one renders and tokenises prompts,
 // one computes, one answers what generates no text (Aside), and with `prompts` one computes prompts while
-// others decode (PromptLane). The decoders, `vocabulary` and `chat` are used by these threads only, and
-// outlive the engine.
+// others decode (PromptLane). What a request's prompt or answer throws ends this request only. The decoders,
+// `vocabulary` and `chat` are used by these threads only, and outlive the engine.
 class Engine {
  public:
   Engine(Decoder& decoder, const Vocabulary& vocabulary, const ChatTemplate& chat, EngineLimits limits,
@@ -64,7 +66,8 @@ class Engine {
   };
 
   void Prepare();  // of the first thread
-  void Run();      // of the second
+  bool Fill(Request* request, cyllm_error* error);
+  void Run();  // of the second
   void Land();
   void Accept(Mail mail);
   void Obey(const Command& command);
@@ -83,10 +86,10 @@ class Engine {
   mutable std::mutex mutex_;
   std::condition_variable mail_came_, prompt_came_, idle_;
   Mail mail_;
-  std::vector<std::unique_ptr<Request>> prompts_;  // not yet rendered
-  std::unordered_set<uint64_t> live_;              // submitted, END not delivered
-  std::unordered_set<uint64_t> in_step_;           // being computed and not cancelled
-  std::atomic<bool> abort_ = false;                // nobody wants the running step any more
+  std::deque<std::unique_ptr<Request>> prompts_;  // not yet rendered
+  std::unordered_set<uint64_t> live_;             // submitted, END not delivered
+  std::unordered_set<uint64_t> in_step_;          // being computed and not cancelled
+  std::atomic<bool> abort_ = false;               // nobody wants the running step any more
   bool draining_ = false, stopping_ = false;
   bool landing_ = false;  // the prompt lane has a result
   SchedulerStats stats_;
@@ -104,7 +107,8 @@ class Engine {
   std::mutex telling_;  // callbacks are serial
   std::unique_ptr<Aside> aside_;
 
-  std::thread preparing_, computing_, prompting_;
+  LargeThread preparing_;
+  std::thread computing_, prompting_;
 };
 
 }  // namespace cyllm::llama

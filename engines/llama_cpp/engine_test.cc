@@ -217,5 +217,63 @@ TEST_F(EngineTest, WhoWaitsBehindStalledReadersIsServedWithoutAnotherCall) {
   EXPECT_EQ(gatherer_.Wait(3).choices[0].text, "no");
 }
 
+TEST_F(EngineTest, WhatAPromptThrowsEndsThisRequest) {
+  vocabulary_.on_tokenize = [](std::string_view text) {
+    if (text == "bad") throw std::runtime_error("a bad one");
+  };
+  Start();
+  EXPECT_EQ(Submit(1, "bad", 1).code, CYLLM_OK);
+  EXPECT_EQ(gatherer_.Wait(1).code, CYLLM_INTERNAL);
+  EXPECT_EQ(Submit(2, "m", 2).code, CYLLM_OK);
+  EXPECT_EQ(gatherer_.Wait(2).choices[0].text, "no");
+}
+
+// At least 1 KiB of the stack for each level.
+[[gnu::noinline]] int Recurse(int depth, const volatile char* above = nullptr) {
+  volatile char room[1024];
+  room[0] = static_cast<char>(above ? *above + 1 : 0);
+  return depth == 0 ? 0 : Recurse(depth - 1, room) + (room[0] == static_cast<char>(above ? *above + 1 : 0));
+}
+
+TEST_F(EngineTest, PromptsMayTakeALargeStack) {
+  std::atomic<int> depth = 0;
+  vocabulary_.on_tokenize = [&](std::string_view) { depth = Recurse(100'000); };
+  Start();
+  EXPECT_EQ(Submit(1, "m", 2).code, CYLLM_OK);
+  EXPECT_EQ(gatherer_.Wait(1).choices[0].text, "no");
+  EXPECT_EQ(depth, 100'000);
+}
+
+TEST_F(EngineTest, APromptThatNobodyWantsAnyMoreIsNotRead) {
+  std::promise<void> begun, open;
+  std::vector<std::string> read;
+  vocabulary_.on_tokenize = [&](std::string_view text) {
+    read.emplace_back(text);
+    if (read.size() > 1) return;
+    begun.set_value();
+    open.get_future().wait();
+  };
+  Start();
+  EXPECT_EQ(Submit(1, "m", 2).code, CYLLM_OK);
+  begun.get_future().wait();
+  EXPECT_EQ(Submit(2, "unwanted", 2).code, CYLLM_OK);
+  EXPECT_EQ(Submit(3, "m", 2).code, CYLLM_OK);
+  engine_->Cancel(2);
+  engine_->Cancel(2);
+  engine_->Credit(2, 1);
+  EXPECT_EQ(gatherer_.Wait(2).code, CYLLM_CANCELLED);
+  open.set_value();
+  EXPECT_EQ(gatherer_.Wait(1).choices[0].text, "no");
+  EXPECT_EQ(gatherer_.Wait(3).choices[0].text, "no");
+  EXPECT_EQ(read, (std::vector<std::string>{"m", "m"}));
+}
+
+TEST_F(EngineTest, APromptWithoutABreakIsRefused) {
+  Start();
+  vocabulary_.on_tokenize = [](std::string_view) { ADD_FAILURE(); };
+  EXPECT_EQ(Submit(1, std::string(kLongStretch, 'a'), 2).code, CYLLM_OK);
+  EXPECT_EQ(gatherer_.Wait(1).code, CYLLM_INVALID_ARGUMENT);
+}
+
 }  // namespace
 }  // namespace cyllm::llama

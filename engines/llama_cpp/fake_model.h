@@ -29,12 +29,14 @@ class FakeVocabulary final : public Vocabulary {
     return token < 256 ? std::string(1, static_cast<char>(token)) : std::string();
   }
   std::vector<Token> Tokenize(std::string_view text, bool = true) const override {
+    if (on_tokenize) on_tokenize(text);
     std::vector<Token> out;
     for (const char c : text) out.push_back(static_cast<uint8_t>(c));
     return out;
   }
 
   std::map<Token, std::string> pieces;
+  std::function<void(std::string_view)> on_tokenize;
 
  private:
   const std::vector<Token> end_ = {kEnd};

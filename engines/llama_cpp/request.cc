@@ -169,6 +169,12 @@ bool FillPrompt(const ChatTemplate& chat, const Vocabulary& vocabulary, uint32_t
   const bool filled = request->kind == CYLLM_KIND_CHAT ? FillChat(chat, vocabulary, request, error)
                                                        : FillFormat(chat, request, error);
   if (!filled) return false;
+  if (HasLongStretch(request->text) || HasLongStretch(request->suffix)) {
+    sdk::Fail(error, CYLLM_INVALID_ARGUMENT,
+              "the prompt has " + std::to_string(kLongStretch) + " characters or more without a break",
+              "invalid_value", param);
+    return false;
+  }
   if (!request->suffix.empty()) {
     if (!FillInfill(vocabulary, request, error)) return false;
   } else if (request->kind != CYLLM_KIND_TOKENS) {

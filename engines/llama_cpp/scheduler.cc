@@ -1,6 +1,8 @@
 #include "llama_cpp/scheduler.h"
 
 #include <algorithm>
+#include <exception>
+#include <string>
 #include <tuple>
 #include <utility>
 
@@ -348,13 +350,31 @@ void Scheduler::Advance(uint32_t sequence, TimePoint now, Events* events) {
   if (slot.sample) Sample(sequence, prefilling, decoder_.Logits(slot.row), now, events);
 }
 
+// False: it threw, and its request has ended.
+bool Scheduler::Next(const Slot& slot, std::span<float> logits, TimePoint now, Events* events) {
+  try {
+    slot.choice->Next(logits, now);
+    return true;
+  } catch (const std::exception& e) {
+    // Of its other sequences too, what the step computed is not accounted for.
+    for (uint32_t sequence = 0; sequence < running_.size(); ++sequence)
+      if (const auto& other = running_[sequence]; other && other->job == slot.job)
+        cache_.Cut(sequence, other->choice->computed());
+    cyllm_error error{};
+    error.size = sizeof error;
+    sdk::Fail(&error, CYLLM_INTERNAL, std::string("the answer failed: ") + e.what(), "engine_failed");
+    End(slot.job, &error, events);
+    return false;
+  }
+}
+
 void Scheduler::Sample(uint32_t sequence, bool prefilling, std::span<float> logits, TimePoint now,
                        Events* events) {
   const Slot slot = *running_[sequence];
   Choice& choice = *slot.choice;
   const Request& request = *slot.job->request;
   if (prefilling) cache_.Name(sequence, request.prefix_hashes, static_cast<uint32_t>(request.prompt.size()));
-  choice.Next(logits, now);
+  if (!Next(slot, logits, now, events)) return;
   ++stats_.generated;
   if (choice.finished()) Free(sequence);
   Emit(slot, events);

@@ -146,6 +146,7 @@ class Scheduler {
   void PlanPrefill();
   void AddRows();
   void Advance(uint32_t sequence, TimePoint now, Events* events);
+  bool Next(const Slot& slot, std::span<float> logits, TimePoint now, Events* events);
   void Sample(uint32_t sequence, bool prefilling, std::span<float> logits, TimePoint now, Events* events);
   void Verify(uint32_t sequence, TimePoint now, Events* events);
   void Emit(const Slot& slot, Events* events);

@@ -31,7 +31,7 @@ void Scheduler::Verify(uint32_t sequence, TimePoint now, Events* events) {
   while (true) {
     cache_.Append(sequence, choice.tokens().last(1));
     choice.Computed(1);
-    choice.Next(decoder_.Logits(first + right), now);
+    if (!Next(slot, decoder_.Logits(first + right), now, events)) return;
     ++stats_.generated;
     if (choice.finished()) break;
     holds = right >= slot.guess.size() || choice.tokens().back() == slot.guess[right];

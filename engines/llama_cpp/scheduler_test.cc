@@ -381,5 +381,34 @@ TEST_F(SchedulerTest, WithoutTokensTooNothingIsToldWithoutCredit) {
   EXPECT_EQ(gatherer_.Now(1).choices[0].calls.size(), 1u);
 }
 
+class Throws final : public MessageParser {
+ public:
+  void Push(std::string_view text, std::vector<MessagePart>* out) override {
+    if (text == "d") throw std::runtime_error("not that");
+    out->push_back({MessagePart::Kind::kText, std::string(text), 0, false, {}});
+  }
+  void Finish(std::vector<MessagePart>*) override {}
+};
+
+TEST_F(SchedulerTest, WhatAnAnswerThrowsEndsThisRequest) {
+  Make(3, 8);
+  chat_.on_render = [](const ChatInput&, ChatPrompt* out) {
+    out->parser = [] { return std::make_unique<Throws>(); };
+  };
+  TestRequest bad(1);
+  bad.messages = "a";
+  bad.request.n = 2;
+  Add(bad);
+  Add(2, "m", 5);
+  RunAll();
+  EXPECT_EQ(gatherer_.Now(1).code, CYLLM_INTERNAL);
+  EXPECT_EQ(Text(1), "bc");
+  EXPECT_EQ(gatherer_.Now(2).code, CYLLM_OK);
+  EXPECT_EQ(Text(2), "nopqr");
+  Add(3, "abc", 3);  // on what was cached of it
+  RunAll();
+  EXPECT_EQ(Text(3), "def");
+}
+
 }  // namespace
 }  // namespace cyllm::llama

@@ -24,8 +24,14 @@ class Vocabulary {
   virtual std::optional<Infill> infill() const { return std::nullopt; }
   virtual std::string Piece(Token token) const = 0;  // bytes, perhaps part of a code point
   // Special tokens in the text count as such; with `begin` those that the model's prompts begin with come
-  // first.
+  // first. May recurse for each character of a stretch that HasLongStretch looks for: on a LargeThread only.
   virtual std::vector<Token> Tokenize(std::string_view text, bool begin = true) const = 0;
 };
+
+// Whether that many characters follow one another that are all letters, all digits, all white space, or all
+// something else (what is not ASCII may be any of these): Tokenize could recurse deeper than a LargeThread's
+// stack reaches, and it is no text.
+constexpr size_t kLongStretch = 250'000;
+bool HasLongStretch(std::string_view text);
 
 }  // namespace cyllm::llama
