@@ -85,6 +85,7 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
       return draining.load(std::memory_order_relaxed) || standby.load(std::memory_order_relaxed);
     }
     std::atomic<int64_t> full_until{0};  // it said `overloaded`: Clock ticks
+    std::atomic<int64_t> vacated{0};     // when something that ran there ended: Clock ticks
     std::atomic<int64_t> back_by{0};     // it was lost and may be back until then: Clock ticks
     std::atomic<uint64_t> served{0}, failed{0};
     StreamGroup streams;

@@ -10,6 +10,8 @@ namespace {
 
 // How long a worker that said `overloaded` is not asked, unless something ends there before.
 constexpr Millis kFullMin{50}, kFullMax{1'000};
+// So long after something has ended there, it may not know it yet: a cancel is on its way.
+constexpr Millis kVacating{1'000};
 constexpr uint32_t kMaxLost = 3;   // ResumeOptions::max_losses
 constexpr Millis kLookAgain{500};  // while waiting: what wakes may have been missed
 
@@ -178,6 +180,7 @@ void FleetStream::LeaveBackend(Verdict verdict) {
   --backend_->inflight;
   backend_->full_until = 0;
   const TimePoint now = Clock::now();
+  if (accepted_) backend_->vacated = now.time_since_epoch().count();
   if (verdict == Verdict::kGood) ++backend_->served;
   if (verdict == Verdict::kBad) ++backend_->failed;
   {
@@ -235,7 +238,9 @@ void FleetStream::Ended(Status why) {
   const bool front = !fleet_->options_.waits_when_overloaded;
   if (lost && (front ? accepted_ && relayed : request_.facts.resume.epoch > 0)) return End(end_);
   const bool parks = fleet_->options_.waits_when_overloaded || request_.facts.resume.epoch > 0;
-  if (end_.reason == "overloaded" && parks && backend->inflight + backend->reported > 0) {
+  const bool busy = backend->inflight + backend->reported > 0 ||
+                    backend->vacated > (Clock::now() - kVacating).time_since_epoch().count();
+  if (end_.reason == "overloaded" && parks && busy) {
     // A normal answer: elsewhere, or when something has ended there.
     backend->full_until =
         (Clock::now() + std::clamp(end_.retry_after, kFullMin, kFullMax)).time_since_epoch().count();

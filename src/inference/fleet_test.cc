@@ -658,6 +658,20 @@ TEST_F(FleetTest, AFleetIsNotBlamedForItsWorkers) {
   EXPECT_EQ(backend.failed, 1u);
 }
 
+// The worker has not heard yet that the first one's client left.
+TEST_F(FleetTest, OverloadedJustAfterSomethingEndedIsWaitedFor) {
+  fleet = Fleet::Make({});
+  auto slow = std::make_shared<FakeService>(std::vector<Script>{{TextAnswer({"first"}), Status::Ok(), true},
+                                                                {{}, Unavailable("full", "overloaded")},
+                                                                {TextAnswer({"second"}), Status::Ok()}});
+  slow->SetSnapshot(Serving("m"));
+  fleet->Add("1", slow);
+  auto first = Ask();
+  pool.RunBlocking([](EventSource& s) -> Task<> { co_await s.Next(kNever); }(*first));
+  Drop(std::move(first));
+  EXPECT_EQ(Run().Text(), "second");
+}
+
 TEST_F(FleetTest, OverloadedWithNothingRunningIsAnAnswer) {
   fleet->Add("1", Backend({{}, Unavailable("full", "overloaded")}));
   EXPECT_EQ(Run().end.reason, "overloaded");
