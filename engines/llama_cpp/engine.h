@@ -35,8 +35,8 @@ struct EngineLimits {
 
 // Thread-safe; no call blocks but Drain and the destructor. Its threads: one renders and tokenises prompts,
 // one computes, one answers what generates no text (Aside), and with `prompts` one computes prompts while
-// others decode (PromptLane). What a request's prompt or answer throws ends this request only. The decoders,
-// `vocabulary` and `chat` are used by these threads only, and outlive the engine.
+// others decode (PromptLane). What reading a prompt or choosing a token throws ends its request only. The
+// decoders, `vocabulary` and `chat` are used by these threads only, and outlive the engine.
 class Engine {
  public:
   Engine(Decoder& decoder, const Vocabulary& vocabulary, const ChatTemplate& chat, EngineLimits limits,

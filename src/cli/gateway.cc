@@ -23,8 +23,7 @@ namespace {
 struct Coordinators {
   Coordinators(const GatewaySettings& settings, IoPool& pool) {
     const std::vector<std::string> addresses = CanonicalAddresses(settings.coordinators);
-    fleet = Fleet::Make(
-        {.max_attempts = static_cast<uint32_t>(addresses.size()), .waits_when_overloaded = false});
+    fleet = Fleet::Make({.max_attempts = static_cast<uint32_t>(addresses.size()), .of_fleets = true});
     const std::string name = ProcessName("");
     for (const std::string& address : addresses) {
       RemoteOptions options;

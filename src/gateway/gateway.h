@@ -57,9 +57,9 @@ class Gateway {
   Status Start();               // binds and accepts; fails with a sentence that names address and reason
   std::string address() const;  // "127.0.0.1:41234", after Start
 
-  // Takes over everything but where to listen, from the next request (of the connection's limits: from the
-  // next connection) on; reads the certificate files again. What runs goes on as it began. An error changes
-  // nothing.
+  // Takes over everything from the next request (of the connection's limits: from the next connection) on;
+  // reads the certificate files again. What runs goes on as it began. An error changes nothing; that `listen`
+  // is another one is an error.
   Status Reload(GatewayOptions options);
 
   // Closes the listener, answers new requests on open connections with 503, and returns when running ones are

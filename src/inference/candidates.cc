@@ -133,7 +133,6 @@ Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts, 
                 {backend.reported.load(std::memory_order_relaxed), 0,
                  backend.capacity.load(std::memory_order_relaxed)});
   };
-  search.listed = table.Remembers(facts.model, now);
   const auto with = table.by_model.find(facts.model);
   if (with != table.by_model.end()) {
     search.listed = true;
@@ -157,6 +156,7 @@ Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts, 
     for (const Fleet::Row& row : table.rows)
       search.anybody |= row.snapshot->ready && !row.backend->shut() && !row.snapshot->models.empty();
   }
+  search.listed |= table.Remembers(facts.model, now);
   found.refusal = search.Refusal();
   return found;
 }

@@ -58,9 +58,10 @@ struct FleetOptions {
   uint32_t max_attempts = 3;       // per request, before its first delta
   BreakerOptions breaker;
   WaitQueueOptions queue;
-  // Who says `overloaded` is asked again when something has ended there. False in front of fleets that queue
-  // themselves: their refusal is final, after all others were asked; but an answer that has begun waits.
-  bool waits_when_overloaded = true;
+  // Who says `overloaded` is asked again when something has ended there. Not where the backends are fleets,
+  // which queue and go on elsewhere themselves: their refusal is final, after all others were asked (but an
+  // answer that has begun waits), and a worker that they lost is not their fault.
+  bool of_fleets = false;
   Millis lost_silence{5'000};     // streams of a backend that is gone, without an event: they are lost
   Millis return_patience{5'000};  // a backend that is lost may be back so soon: who needs it, waits
 };

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "inference/resume.h"
 
 namespace cyllm {
 namespace {
@@ -12,7 +13,7 @@ namespace {
 constexpr Millis kFullMin{50}, kFullMax{1'000};
 // So long after something has ended there, it may not know it yet: a cancel is on its way.
 constexpr Millis kVacating{1'000};
-constexpr uint32_t kMaxLost = 3;   // ResumeOptions::max_losses
+const uint32_t kMaxLost = ResumeOptions().max_losses;
 constexpr Millis kLookAgain{500};  // while waiting: what wakes may have been missed
 
 prometheus::Counter& Retries() {
@@ -124,6 +125,7 @@ void FleetStream::Submit(const Fleet::Row& row, const WorkerView& view, const De
   context_length_ = view.context;
   worker_ = row.snapshot->name;
   further_.reset();
+  runs_ = false;
   tries_.slots.push_back(backend_->slot);
   if (ticket_) queued_ = std::chrono::duration_cast<Millis>(Clock::now() - ticket_->since);
   receipt_ = {decision.policy, decision.prefix_hit, static_cast<double>(queued_.count()),
@@ -148,7 +150,7 @@ void FleetStream::Note(Batch& events) {
   for (Event& event : events) {
     if (auto* tried = std::get_if<Tried>(&event)) further_ = std::move(*tried);
     if (auto* accepted = std::get_if<Accepted>(&event)) {
-      accepted_ = true;
+      accepted_ = runs_ = true;
       charge_ += accepted->prompt_tokens - std::min(accepted->cached_tokens, accepted->prompt_tokens);
       LeaveQueue();
       // Of the fleet that is nearest to the engine; the others only hand it on.
@@ -180,7 +182,7 @@ void FleetStream::LeaveBackend(Verdict verdict) {
   --backend_->inflight;
   backend_->full_until = 0;
   const TimePoint now = Clock::now();
-  if (accepted_) backend_->vacated = now.time_since_epoch().count();
+  if (runs_) backend_->vacated = now.time_since_epoch().count();
   if (verdict == Verdict::kGood) ++backend_->served;
   if (verdict == Verdict::kBad) ++backend_->failed;
   {
@@ -216,7 +218,7 @@ void FleetStream::Ended(Status why) {
   const bool lost = why.reason == "connection_lost";
   Verdict verdict = Judge(why, delivered_);
   // Of a fleet that is there: it tells what happened to a worker of its own.
-  const bool relayed = !fleet_->options_.waits_when_overloaded && lost && backend->service->Describe().ready;
+  const bool relayed = fleet_->options_.of_fleets && lost && backend->service->Describe().ready;
   if (relayed && verdict == Verdict::kBad) verdict = Verdict::kNone;
   LeaveBackend(verdict);
   end_ = std::move(why);
@@ -235,9 +237,9 @@ void FleetStream::Ended(Status why) {
   }
   // Resume, in front, counts the workers that a request takes down, and decides about each after the first
   // round; a fleet in front of fleets leaves all that had Accepted to it.
-  const bool front = !fleet_->options_.waits_when_overloaded;
-  if (lost && (front ? accepted_ && relayed : request_.facts.resume.epoch > 0)) return End(end_);
-  const bool parks = fleet_->options_.waits_when_overloaded || request_.facts.resume.epoch > 0;
+  const bool resumed = request_.facts.resume.epoch > 0;
+  if (lost && (fleet_->options_.of_fleets ? accepted_ && relayed : resumed)) return End(end_);
+  const bool parks = !fleet_->options_.of_fleets || resumed;
   const bool busy = backend->inflight + backend->reported > 0 ||
                     backend->vacated > (Clock::now() - kVacating).time_since_epoch().count();
   if (end_.reason == "overloaded" && parks && busy) {

@@ -50,6 +50,7 @@ class FleetStream final : public EventSource {
   uint64_t charge_ = 0;    // tokens that the backend has computed
   bool probe_ = false, delivered_ = false, ended_ = false, woken_ = false, told_queued_ = false;
   bool picked_ = false, accepted_ = false, tell_tried_ = false;
+  bool runs_ = false;  // backend_ has accepted it
   Status end_;
 };
 

@@ -617,7 +617,7 @@ TEST_F(FleetTest, TwoNamesOfAModelAreOneLine) {
 }
 
 TEST_F(FleetTest, InFrontOfFleetsThatQueueOverloadedIsFinal) {
-  fleet = Fleet::Make({.max_attempts = 2, .waits_when_overloaded = false, .return_patience = Millis(0)});
+  fleet = Fleet::Make({.max_attempts = 2, .of_fleets = true, .return_patience = Millis(0)});
   const Status full = Unavailable("full", "overloaded", Millis(7'000));
   auto busy = std::make_shared<FakeService>(
       std::vector<Script>{{TextAnswer({"first"}), Status::Ok(), true}, {{}, full}});
@@ -642,7 +642,7 @@ TEST_F(FleetTest, InFrontOfFleetsThatQueueOverloadedIsFinal) {
 
 TEST_F(FleetTest, AFleetIsNotBlamedForItsWorkers) {
   const Status lost = Unavailable("the connection was lost", "connection_lost");
-  fleet = Fleet::Make({.max_attempts = 1, .waits_when_overloaded = false, .return_patience = Millis(0)});
+  fleet = Fleet::Make({.max_attempts = 1, .of_fleets = true, .return_patience = Millis(0)});
   auto relays = std::make_shared<FakeService>(std::vector<Script>{{{}, lost}, {{}, Status::Ok(), true}});
   relays->SetSnapshot(Serving("m"));
   fleet->Add("1", relays);
@@ -674,6 +674,14 @@ TEST_F(FleetTest, OverloadedJustAfterSomethingEndedIsWaitedFor) {
 
 TEST_F(FleetTest, OverloadedWithNothingRunningIsAnAnswer) {
   fleet->Add("1", Backend({{}, Unavailable("full", "overloaded")}));
+  EXPECT_EQ(Run().end.reason, "overloaded");
+}
+
+TEST_F(FleetTest, OverloadedWithNothingRunningIsAnAnswerAlsoAfterALoss) {
+  auto lost = Backend({{Event(Accepted{})}, kLost});
+  auto full = Backend({{}, Unavailable("full", "overloaded")});
+  fleet->Add("1", lost);
+  fleet->Add("2", full);
   EXPECT_EQ(Run().end.reason, "overloaded");
 }
 

@@ -376,7 +376,7 @@ TEST_F(DeadlyTest, InAFleetItTakesDownThreeBeforeAccepted) {
 }
 
 TEST_F(DeadlyTest, NorMoreThroughAnotherCoordinator) {
-  auto front = Fleet::Make({.max_attempts = 2, .waits_when_overloaded = false, .return_patience = Millis(0)});
+  auto front = Fleet::Make({.max_attempts = 2, .of_fleets = true, .return_patience = Millis(0)});
   front->Add("c1", Deadly(5, {}), /*live=*/true);
   front->Add("c2", Deadly(5, {}), /*live=*/true);
   EXPECT_EQ(Run(front).end, kLost);
@@ -390,7 +390,7 @@ TEST_F(DeadlyTest, ACoordinatorThatDiesIsNoWorker) {
   snapshot.models = {{"m", "echo"}};
   snapshot.ready = true;
   gone->SetSnapshot(snapshot);
-  auto front = Fleet::Make({.max_attempts = 1, .waits_when_overloaded = false, .return_patience = Millis(0)});
+  auto front = Fleet::Make({.max_attempts = 1, .of_fleets = true, .return_patience = Millis(0)});
   front->Add("c1", gone);
   const Collected got = Run(front);
   EXPECT_TRUE(got.end.ok()) << got.end.ToString();

@@ -46,7 +46,7 @@ TokenLogprob Get(const pb::TokenLogprob& in, bool nested = false) {
 }
 
 void PutRoute(const RouteReceipt& route, pb::RouteReceipt* out) {
-  out->set_policy(route.policy);
+  out->set_policy(Utf8(route.policy));
   out->set_prefix_hit(route.prefix_hit);
   out->set_queue_ms(route.queue_ms);
   out->set_attempts(route.attempts);
@@ -81,10 +81,10 @@ void Put(const RequestFacts& facts, pb::RequestFacts* out) {
   out->set_needs(facts.needs);
   out->mutable_prefix_hashes()->Add(facts.prefix_hashes.begin(), facts.prefix_hashes.end());
   if (facts.seed) out->set_seed(*facts.seed);
-  out->set_response_id(facts.response_id);
+  out->set_response_id(Utf8(facts.response_id));
   if (facts.resume.epoch != 0 || !facts.resume.choices.empty()) {
     out->mutable_resume()->set_epoch(facts.resume.epoch);
-    out->mutable_resume()->set_digest(facts.resume.digest);
+    out->mutable_resume()->set_digest(Utf8(facts.resume.digest));
     for (const ChoiceResume& choice : facts.resume.choices) {
       pb::ChoiceResume* to = out->mutable_resume()->add_choices();
       to->mutable_token_ids()->Add(choice.token_ids.begin(), choice.token_ids.end());
@@ -149,7 +149,7 @@ void PutSmall(const PayloadParts& parts, pb::Payload* out) {
     entry->set_token(token);
     entry->set_bias(bias);
   }
-  for (const std::string& stop : from.stop) to->add_stop(stop);
+  for (const std::string& stop : from.stop) to->add_stop(Utf8(stop));
   to->mutable_stop_token_ids()->Add(from.stop_token_ids.begin(), from.stop_token_ids.end());
   to->set_ignore_eos(from.ignore_eos);
   to->set_min_tokens(from.min_tokens);
@@ -263,13 +263,13 @@ void Put(const Event& event, pb::Event* out) {
       pb::Accepted* to = out->mutable_accepted();
       to->set_prompt_tokens(e.prompt_tokens);
       to->set_cached_tokens(e.cached_tokens);
-      to->set_worker(e.worker);
-      to->set_digest(e.digest);
+      to->set_worker(Utf8(e.worker));
+      to->set_digest(Utf8(e.digest));
       to->set_resumable(e.resumable);
       if (e.route != RouteReceipt{}) PutRoute(e.route, to->mutable_route());
     }
     void operator()(const Tried& e) const {
-      out->mutable_tried()->set_worker(e.worker);
+      out->mutable_tried()->set_worker(Utf8(e.worker));
       PutRoute(e.route, out->mutable_tried()->mutable_route());
     }
     void operator()(const Progress& e) const {
@@ -306,7 +306,7 @@ void Put(const Event& event, pb::Event* out) {
       pb::Finished* to = out->mutable_finished();
       to->set_choice(e.choice);
       to->set_reason(static_cast<pb::FinishReason>(e.reason));
-      to->set_stop_match(e.stop_match);
+      to->set_stop_match(Utf8(e.stop_match));
       to->mutable_usage()->set_prompt_tokens(e.usage.prompt_tokens);
       to->mutable_usage()->set_cached_tokens(e.usage.cached_tokens);
       to->mutable_usage()->set_completion_tokens(e.usage.completion_tokens);
@@ -388,13 +388,13 @@ void Put(const Snapshot& snapshot, pb::Snapshot* out) {
   for (const ModelInfo& model : snapshot.models) {
     pb::ModelInfo* to = out->add_models();
     to->set_id(Utf8(model.id));
-    to->set_engine(model.engine);
+    to->set_engine(Utf8(model.engine));
     to->set_state(static_cast<pb::ModelState>(model.state));
     to->set_max_model_len(model.max_model_len);
     to->set_capabilities(model.capabilities);
     to->set_created(model.created);
-    to->set_digest(model.digest);
-    to->set_alias_of(model.alias_of);
+    to->set_digest(Utf8(model.digest));
+    to->set_alias_of(Utf8(model.alias_of));
     for (const std::string& adapter : model.adapters) to->add_adapters(Utf8(adapter));
     to->set_memory_bytes(model.memory_bytes);
   }

@@ -56,7 +56,12 @@ TEST(Wire, WhatIsNotUtf8IsRepaired) {
   snapshot.models = {{"\xe9", "echo"}};
   snapshot.models[0].adapters = {"\xe9"};
   snapshot.not_ready_reasons = {"\xe9"};
+  snapshot.models[0].alias_of = snapshot.models[0].digest = snapshot.models[0].engine = "\xe9";
   RoundTrip<cy::llm::Snapshot>(snapshot);
+  Accepted accepted;
+  accepted.worker = accepted.digest = accepted.route.policy = "\xe9";
+  RoundTrip<cy::llm::Event>(Event(accepted));
+  RoundTrip<cy::llm::Event>(Event(Tried{"\xe9", {}}));
 }
 
 TEST(Wire, PayloadSurvivesAndIsDecodedOnDemand) {
