@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <boost/asio/io_context.hpp>
 #include <functional>
 #include <future>
 #include <memory>
@@ -9,6 +10,7 @@
 #include "async/io_pool.h"
 #include "async/scope.h"
 #include "async/signal.h"
+#include "async/time_limit.h"
 
 namespace cyllm {
 namespace {
@@ -74,6 +76,35 @@ TEST(Signal, TogetherMakesAllWaitersOfAHomeReadyAtOnce) {
     EXPECT_EQ(seen[home], kWaiters);
   }
   EXPECT_TRUE(scope.Join());
+}
+
+TEST(TimeLimit, StopsWhatHasNotComeInTime) {
+  boost::asio::io_context io;
+  TimeLimit limit(io.get_executor());
+  int stopped = 0;
+  const TimeLimit::Scope scope(limit, Clock::now(), [&] { ++stopped; });
+  io.run();
+  EXPECT_EQ(stopped, 1);
+  EXPECT_TRUE(limit.passed());
+  const TimeLimit::Scope never(limit, kNever, [&] { ++stopped; });
+  EXPECT_FALSE(limit.passed());
+  io.restart();
+  EXPECT_EQ(io.run(), 0u);
+}
+
+// What was waited for comes in the same turn of the loop, in front of the timer's handler.
+TEST(TimeLimit, AHandlerInTheQueueOutlivesIt) {
+  boost::asio::io_context io;
+  auto limit = std::make_unique<TimeLimit>(io.get_executor());
+  int stopped = 0;
+  auto scope = std::make_unique<TimeLimit::Scope>(*limit, Clock::now(), [&] { ++stopped; });
+  boost::asio::steady_timer came(io, Clock::now() - std::chrono::seconds(1));
+  came.async_wait([&](auto) {
+    scope.reset();
+    limit.reset();
+  });
+  io.run();
+  EXPECT_EQ(stopped, 0);
 }
 
 TEST(Scope, JoinsItsTasksAndRefusesNewOnesWhenClosed) {

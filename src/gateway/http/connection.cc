@@ -39,35 +39,19 @@ std::string MakeId() {
 
 }  // namespace
 
-class Connection::Limit {
- public:
-  Limit(Connection& connection, std::chrono::milliseconds limit) : connection_(connection) {
-    connection_.timed_out_ = false;
-    connection_.timer_.expires_after(limit);
-    connection_.timer_.async_wait([&c = connection, over = over_](ByteStream::Error ec) {
-      if (ec || *over) return;
-      c.timed_out_ = true;
-      c.stream_.socket().cancel(ec);
-    });
-  }
-  ~Limit() {
-    *over_ = true;
-    connection_.timer_.cancel();
-  }
-  Limit(const Limit&) = delete;
-  Limit& operator=(const Limit&) = delete;
-
- private:
-  Connection& connection_;
-  // A handler that is queued already is not cancelled any more, and may run after the connection's end.
-  const std::shared_ptr<bool> over_ = std::make_shared<bool>(false);
+struct Connection::Limit : TimeLimit::Scope {
+  Limit(Connection& c, std::chrono::milliseconds limit)
+      : Scope(c.limit_, After(Clock::now(), limit), [&c] {
+          ByteStream::Error ignored;
+          c.stream_.socket().cancel(ignored);
+        }) {}
 };
 
 Connection::Connection(ByteStream::Socket socket, ByteStream::TlsContext tls, Executor home,
                        std::shared_ptr<const HttpServerOptions> options, const HttpHandler& handler,
                        const std::atomic<bool>& draining)
     : stream_(std::move(socket), std::move(tls)),
-      timer_(home),
+      limit_(home),
       home_(home),
       options_(std::move(options)),
       handler_(handler),
@@ -91,7 +75,6 @@ Task<> Connection::End() {
     co_await stream_.ShutdownSend();
   }
   stream_.Close();
-  timer_.cancel();
 }
 
 Task<> Connection::TurnAway() {
@@ -198,7 +181,7 @@ Task<size_t> Connection::ReadHead(HeadError& refusal) {
       co_return 0;
     }
     if (!co_await Fill(kReadAhead)) {
-      if (timed_out_) refusal = {408, "The request took too long to arrive."};
+      if (limit_.passed()) refusal = {408, "The request took too long to arrive."};
       co_return 0;
     }
   }
@@ -295,7 +278,7 @@ Task<Connection::Read> Connection::ReadChunked() {
 }
 
 Task<Connection::Read> Connection::AfterFailedRead() {
-  if (!timed_out_) co_return Read::kClosed;
+  if (!limit_.passed()) co_return Read::kClosed;
   co_return co_await Refuse(408, "The request took too long to arrive.", "");
 }
 

@@ -3,11 +3,11 @@
 
 #include <atomic>
 #include <boost/asio/cancellation_signal.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <memory>
 
 #include "async/signal.h"
+#include "async/time_limit.h"
 #include "gateway/http/head.h"
 #include "gateway/http/server.h"
 #include "gateway/http/stream.h"
@@ -70,11 +70,10 @@ class Connection final : public HttpExchange {
   Task<> Linger();
 
   // Cancels what waits on the socket when `limit` has passed; timed_out_ tells then.
-  class Limit;
+  struct Limit;
 
   ByteStream stream_;
-  boost::asio::steady_timer timer_;
-  bool timed_out_ = false;
+  TimeLimit limit_;
   const Executor home_;
   const std::shared_ptr<const HttpServerOptions> options_;
   const HttpHandler& handler_;

@@ -18,33 +18,7 @@ constexpr Millis kFullQueue{5};  // between two attempts to get into a server's 
 
 }  // namespace
 
-// Stops what waits when `until` has come; timed_out_ tells then.
-class ServerConnection::Limit {
- public:
-  Limit(ServerConnection& c, TimePoint until, std::function<void()> stop) : c_(c) {
-    c_.timed_out_ = false;
-    if (until == kNever) return;
-    c_.timer_.expires_at(until);
-    c_.timer_.async_wait([&c, over = over_, stop = std::move(stop)](error_code ec) {
-      if (ec || *over) return;
-      c.timed_out_ = true;
-      stop();
-    });
-  }
-  ~Limit() {
-    *over_ = true;
-    c_.timer_.cancel();
-  }
-  Limit(const Limit&) = delete;
-  Limit& operator=(const Limit&) = delete;
-
- private:
-  ServerConnection& c_;
-  // A handler that is queued already is not cancelled any more, and may run after the connection's end.
-  const std::shared_ptr<bool> over_ = std::make_shared<bool>(false);
-};
-
-ServerConnection::ServerConnection(Executor home) : home_(home), socket_(home), timer_(home) {}
+ServerConnection::ServerConnection(Executor home) : home_(home), socket_(home), limit_(home) {}
 
 ServerConnection::~ServerConnection() {
   error_code ignored;
@@ -52,7 +26,7 @@ ServerConnection::~ServerConnection() {
 }
 
 Status ServerConnection::Broken(const char* reason) const {
-  if (timed_out_) return Unavailable("the model's server does not answer", kSilent);
+  if (limit_.passed()) return Unavailable("the model's server does not answer", kSilent);
   return Unavailable(reason == kUnreachable ? "the model's server cannot be reached"
                                             : "the model's server broke the connection",
                      reason);
@@ -62,8 +36,8 @@ Task<Status> ServerConnection::Open(const Url& url, asio::ssl::context* tls, Tim
   error_code ec;
   if (url.is_unix()) {
     asio::local::stream_protocol::socket socket(home_);
-    const Limit limit(*this, until, [&socket] { socket.close(); });
-    while (!timed_out_) {
+    const TimeLimit::Scope limit(limit_, until, [&socket] { socket.close(); });
+    while (!limit_.passed()) {
       std::tie(ec) =
           co_await socket.async_connect(asio::local::stream_protocol::endpoint(url.unix_path), kTuple);
       if (ec) break;
@@ -81,14 +55,14 @@ Task<Status> ServerConnection::Open(const Url& url, asio::ssl::context* tls, Tim
   {
     asio::ip::tcp::resolver resolver(home_);
     asio::ip::tcp::socket socket(home_);
-    const Limit limit(*this, until, [&] {
+    const TimeLimit::Scope limit(limit_, until, [&] {
       resolver.cancel();
       error_code ignored;
       socket.close(ignored);
     });
     asio::ip::tcp::resolver::results_type found;
     std::tie(ec, found) = co_await resolver.async_resolve(url.host, url.port, kTuple);
-    if (ec || timed_out_) co_return Broken(kUnreachable);
+    if (ec || limit_.passed()) co_return Broken(kUnreachable);
     std::tie(ec, std::ignore) = co_await asio::async_connect(socket, found, kTuple);
     if (ec) co_return Broken(kUnreachable);
     socket.set_option(asio::ip::tcp::no_delay(true), ec);
@@ -98,13 +72,13 @@ Task<Status> ServerConnection::Open(const Url& url, asio::ssl::context* tls, Tim
   tls_.emplace(socket_, *tls);
   SSL_set_tlsext_host_name(tls_->native_handle(), url.host.c_str());
   tls_->set_verify_callback(asio::ssl::host_name_verification(url.host), ec);
-  const Limit limit(*this, until, [this] { socket_.cancel(); });
+  const TimeLimit::Scope limit(limit_, until, [this] { socket_.cancel(); });
   std::tie(ec) = co_await tls_->async_handshake(asio::ssl::stream_base::client, kTuple);
   co_return ec ? Broken(kUnreachable) : Status::Ok();
 }
 
 Task<Status> ServerConnection::Write(std::string_view head, std::string_view body, TimePoint until) {
-  const Limit limit(*this, until, [this] { socket_.cancel(); });
+  const TimeLimit::Scope limit(limit_, until, [this] { socket_.cancel(); });
   const std::array<asio::const_buffer, 2> buffers = {asio::buffer(head), asio::buffer(body)};
   error_code ec;
   if (tls_) {
@@ -116,7 +90,7 @@ Task<Status> ServerConnection::Write(std::string_view head, std::string_view bod
 }
 
 Task<Result<size_t>> ServerConnection::Read(char* data, size_t size, TimePoint until) {
-  const Limit limit(*this, until, [this] { socket_.cancel(); });
+  const TimeLimit::Scope limit(limit_, until, [this] { socket_.cancel(); });
   error_code ec;
   size_t n = 0;
   if (tls_) {

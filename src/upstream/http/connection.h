@@ -4,11 +4,10 @@
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/stream.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <memory>
 #include <optional>
 
 #include "async/task.h"
+#include "async/time_limit.h"
 #include "base/clock.h"
 #include "base/status.h"
 #include "upstream/http/url.h"
@@ -39,14 +38,12 @@ class ServerConnection {
   bool Stale();
 
  private:
-  class Limit;
   Status Broken(const char* reason) const;
 
   const Executor home_;
   Socket socket_;
   std::optional<boost::asio::ssl::stream<Socket&>> tls_;
-  boost::asio::steady_timer timer_;
-  bool timed_out_ = false;
+  TimeLimit limit_;
 };
 
 }  // namespace cyllm
