@@ -140,7 +140,7 @@ AttachListener Coordinator::Listener() {
   listener.on_changed = [this](const AttachedPeer& peer) { impl_->workers.Changed(peer.service.get()); };
   listener.on_gone = [this](const AttachedPeer& peer) {
     Log()->warn("a registered worker went away");
-    impl_->workers.Forget(peer.service.get());
+    impl_->workers.Forget(peer.service.get(), peer.left);
   };
   return listener;
 }

@@ -99,10 +99,9 @@ void WorkerSet::SendAway(Member& member, TimePoint now) {
   member.away_until = now + kAway;
 }
 
-void WorkerSet::Forget(const InferenceService* worker) {
+void WorkerSet::Forget(const InferenceService* worker, bool left) {
   const TimePoint now = Clock::now();
   bool kept = false;
-  const bool said_so = worker->Describe().not_ready_reasons == std::vector<std::string>{"draining"};
   {
     MutexLock lock(mutex_);
     const auto is = [&](const auto& entry) {
@@ -113,7 +112,7 @@ void WorkerSet::Forget(const InferenceService* worker) {
       Member& member = it->second;
       if (member.backend->draining && !member.removing) {
         SendAway(member, now);
-      } else if (!member.local && !member.removing && !said_so && !member.backend->standby) {
+      } else if (!member.local && !member.removing && !left && !member.backend->standby) {
         member.lost_until = fleet_->Lose(worker);
         kept = true;
       } else {
@@ -153,14 +152,15 @@ void WorkerSet::Tick(TimePoint now) {
   std::vector<std::shared_ptr<RemoteService>> connections;
   {
     MutexLock lock(mutex_);
-    std::erase_if(members_, [&](const auto& entry) { return now >= entry.second.away_until; });
     for (auto it = members_.begin(); it != members_.end();) {
       Member& member = it->second;
-      const bool over = now >= member.lost_until;
-      if (over) gone.push_back(member.backend);
-      const bool drained = over && member.backend->draining && !member.removing;
-      if (drained) SendAway(member, now);
-      it = over && !drained ? members_.erase(it) : std::next(it);
+      bool forgotten = now >= member.away_until;
+      if (now >= member.lost_until) {
+        gone.push_back(member.backend);
+        forgotten = member.removing || !member.backend->draining;
+        if (!forgotten) SendAway(member, now);
+      }
+      it = forgotten ? members_.erase(it) : std::next(it);
     }
     FindStandbys();
     for (auto& [id, member] : members_) {

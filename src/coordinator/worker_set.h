@@ -47,9 +47,9 @@ class WorkerSet {
   Result<WorkerStatus> Dial(const std::string& address);
   void Add(const std::string& name, std::shared_ptr<InferenceService> worker, bool local);
   // A registered one that went away, or a local one. One that was being drained stays in the list for an
-  // hour, away: when it is back, it is still drained. One that was lost, without a word, stays for the
-  // fleet's return_patience.
-  void Forget(const InferenceService* worker);
+  // hour, away: when it is back, it is still drained. One that was lost (it had not said that it left) stays
+  // for the fleet's return_patience.
+  void Forget(const InferenceService* worker, bool left = false);
   void Changed(const InferenceService* worker);
 
   // NOT_FOUND. `id` or name.

@@ -164,11 +164,8 @@ TEST_F(WorkerSetTest, WhoRegisteredAndIsLostIsForgottenInTheEnd) {
   ASSERT_TRUE(workers.Drain("one", Millis(0)));
   workers.Tick(Clock::now() + std::chrono::minutes(1));
   EXPECT_EQ(workers.Find("one")->job, "away");
-  Snapshot leaving;
-  leaving.not_ready_reasons = {"draining"};
-  fake->SetSnapshot(leaving);
   workers.Add("two", fake, /*local=*/false);
-  workers.Forget(fake.get());
+  workers.Forget(fake.get(), /*left=*/true);
   EXPECT_FALSE(workers.Find("two")) << "it said that it goes";
 }
 

@@ -286,7 +286,8 @@ struct GrpcServer::Impl {
         MutexLock lock(registration->mutex);
         peer = std::exchange(registration->peer, nullptr);
       }
-      if (peer && listener.on_gone) listener.on_gone({{}, peer});
+      const auto session = registration->session.lock();
+      if (peer && listener.on_gone) listener.on_gone({{}, peer, session && session->peer_left()});
     };
     auto session = Session::Make(std::move(session_options), pool, calls);
     registration->session = session;

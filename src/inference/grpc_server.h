@@ -36,6 +36,7 @@ class ControlHandler {
 struct AttachedPeer {
   std::string name;
   std::shared_ptr<InferenceService> service;
+  bool left = false;  // `gone`: it said go-away before
 };
 // Called on a gRPC thread; `gone` peers are identified by the same service pointer.
 struct AttachListener {

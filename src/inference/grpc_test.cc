@@ -190,6 +190,7 @@ TEST_F(GrpcTest, AServingPeerRegistersItself) {
     {
       MutexLock lock(mutex);
       EXPECT_EQ(peer.service, registered);
+      EXPECT_FALSE(peer.left);
       registered.reset();
     }
     attached.Poke();
@@ -223,7 +224,8 @@ TEST_F(GrpcTest, WhoDrainsConnectsNoMore) {
     ++came;
     attached.Poke();
   };
-  listener.on_gone = [&](const AttachedPeer&) {
+  listener.on_gone = [&](const AttachedPeer& peer) {
+    EXPECT_TRUE(peer.left);
     ++left;
     attached.Poke();
   };
@@ -239,9 +241,14 @@ TEST_F(GrpcTest, WhoDrainsConnectsNoMore) {
   ASSERT_TRUE(attached.Until([&] { return came == 1; }));
   EXPECT_TRUE(remote->Drain(Clock::now() + std::chrono::seconds(10)));
   ASSERT_TRUE(attached.Until([&] { return left == 1; }));
-  ASSERT_TRUE(waiter.Until([&] { return remote->state() == RemoteState::kDown; }));
-  std::this_thread::sleep_for(Millis(100));  // a hundred times what it would wait
+  std::atomic<int> attempts = 0;
+  remote->OnChange([&] {
+    attempts += remote->state() == RemoteState::kDown;
+    waiter.Poke();
+  });
+  EXPECT_TRUE(waiter.Until([&] { return attempts >= 5; }));
   EXPECT_EQ(came, 1);
+  remote.reset();
   server.reset();  // waits for the listener's last call
 }
 

@@ -198,6 +198,35 @@ TEST(Session, LosingTheConnectionEndsBothSides) {
   EXPECT_EQ(pair.Run(*late).end.code, Code::kUnavailable);
 }
 
+// A session whose connection writes when the test takes a message.
+struct Lone {
+  struct Transport : SessionTransport {
+    void Kick() override {}
+    void Abort(const Status&) override {}
+  };
+  explicit Lone(SessionOptions options) : session(Session::Make(std::move(options), pool, scope)) {}
+  ~Lone() {
+    session->OnClosed(Unavailable("test"));
+    scope.Close();
+    scope.Join();
+  }
+  void Start() { session->Start(std::make_shared<Transport>()); }
+
+  IoPool pool{1};
+  Scope scope;
+  const std::shared_ptr<Session> session;
+};
+
+// Hello, and the begin of a request.
+cy::llm::SessionMessage Submitted(uint64_t payload_size) {
+  cy::llm::SessionMessage message;
+  message.add_frames()->mutable_hello()->set_version(Session::kVersion);
+  cy::llm::Frame* submit = message.add_frames();
+  submit->set_id(1);
+  submit->mutable_submit()->set_payload_size(payload_size);
+  return message;
+}
+
 TEST(Session, APeerThatIsSilentIsLost) {
   struct Deaf : SessionTransport {
     void Kick() override {}
@@ -231,23 +260,17 @@ TEST(Session, WhatChangesAfterHelloIsTold) {
     }
     mutable std::atomic<int> looks{0};
   };
-  struct Kicked : SessionTransport {
-    void Kick() override {}
-    void Abort(const Status&) override {}
-  };
-  IoPool pool(1);
-  Scope scope;
   SessionOptions options;
   options.serves = std::make_shared<Becoming>();
   options.heartbeat = Millis(20);
   options.silence_limit = Millis(3'600'000);
-  const auto session = Session::Make(options, pool, scope);
-  session->Start(std::make_shared<Kicked>());
+  Lone lone(options);
+  lone.Start();
   bool hello_ready = true, told_ready = false;
   const TimePoint until = Clock::now() + std::chrono::seconds(5);
   while (!told_ready && Clock::now() < until) {
     cy::llm::SessionMessage sent;
-    if (!session->TakeMessage(&sent)) std::this_thread::yield();
+    if (!lone.session->TakeMessage(&sent)) std::this_thread::yield();
     for (const cy::llm::Frame& frame : sent.frames()) {
       if (frame.has_hello()) hello_ready = frame.hello().snapshot().ready();
       if (frame.has_heartbeat()) told_ready |= frame.heartbeat().snapshot().ready();
@@ -255,71 +278,38 @@ TEST(Session, WhatChangesAfterHelloIsTold) {
   }
   EXPECT_FALSE(hello_ready);
   EXPECT_TRUE(told_ready);
-  session->OnClosed(Unavailable("test"));
-  scope.Close();
-  scope.Join();
 }
 
 TEST(Session, IsIdleWhenTheLastEndIsWritten) {
-  struct Slow : SessionTransport {
-    void Kick() override {}
-    void Abort(const Status&) override {}
-  };
-  auto fake = std::make_shared<FakeService>(std::vector<Script>{{TextAnswer({"a"}), Status::Ok()}});
-  IoPool pool(1);
-  Scope scope;
-  SessionOptions options;
-  options.serves = fake;
-  const auto session = Session::Make(options, pool, scope);
-  session->Goaway();  // before the connection is there: told after Hello
-  session->Start(std::make_shared<Slow>());
+  Lone lone({.serves = std::make_shared<FakeService>(), .heartbeat = std::chrono::hours(1)});
+  Session& session = *lone.session;
+  session.Goaway();  // before the connection is there: told after Hello
+  lone.Start();
   cy::llm::SessionMessage sent;
-  ASSERT_TRUE(session->TakeMessage(&sent));
+  ASSERT_TRUE(session.TakeMessage(&sent));
   ASSERT_EQ(sent.frames_size(), 2);
   EXPECT_TRUE(sent.frames(0).has_hello());
   EXPECT_TRUE(sent.frames(1).has_goaway());
 
-  cy::llm::SessionMessage got;
-  got.add_frames()->mutable_hello()->set_version(Session::kVersion);
-  cy::llm::Frame* submit = got.add_frames();
-  submit->set_id(1);
-  submit->mutable_submit();
-  session->OnMessage(got);
-  EXPECT_FALSE(session->idle());
-  ASSERT_TRUE(session->TakeMessage(&sent));  // the refusal's end
-  EXPECT_FALSE(session->idle()) << "it is not written yet";
-  ASSERT_FALSE(session->TakeMessage(&sent));
-  EXPECT_TRUE(session->idle());
-  session->OnClosed(Unavailable("test"));
-  scope.Close();
-  scope.Join();
+  session.OnMessage(Submitted(0));
+  EXPECT_FALSE(session.idle());
+  ASSERT_TRUE(session.TakeMessage(&sent));  // the refusal's end
+  EXPECT_FALSE(session.idle()) << "it is not written yet";
+  ASSERT_FALSE(session.TakeMessage(&sent));
+  EXPECT_TRUE(session.idle());
 }
 
 TEST(Session, IsIdleWhenItIsLostInTheMiddleOfAnUpload) {
-  struct Slow : SessionTransport {
-    void Kick() override {}
-    void Abort(const Status&) override {}
-  };
-  IoPool pool(1);
-  Scope scope;
-  SessionOptions options;
-  options.serves = std::make_shared<FakeService>();
-  const auto session = Session::Make(options, pool, scope);
-  session->Start(std::make_shared<Slow>());
-  cy::llm::SessionMessage got;
-  got.add_frames()->mutable_hello()->set_version(Session::kVersion);
-  cy::llm::Frame* submit = got.add_frames();
-  submit->set_id(1);
-  submit->mutable_submit()->set_payload_size(10);
+  Lone lone({.serves = std::make_shared<FakeService>(), .heartbeat = std::chrono::hours(1)});
+  lone.Start();
+  cy::llm::SessionMessage got = Submitted(10);
   cy::llm::Frame* body = got.add_frames();
   body->set_id(1);
   body->mutable_body()->set_data("half");
-  session->OnMessage(got);
-  EXPECT_FALSE(session->idle());
-  session->OnClosed(Unavailable("test"));
-  EXPECT_TRUE(session->idle());
-  scope.Close();
-  scope.Join();
+  lone.session->OnMessage(got);
+  EXPECT_FALSE(lone.session->idle());
+  lone.session->OnClosed(Unavailable("test"));
+  EXPECT_TRUE(lone.session->idle());
 }
 
 TEST(Session, AReaderThatDoesNotPullStopsTheProducer) {
