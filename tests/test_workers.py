@@ -3,6 +3,7 @@
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -164,6 +165,29 @@ def test_waiting_for_a_removal_ends_with_an_error_where_nobody_answers(chain):
         wait_until(lambda: list(listed(c).values())[0]["job_status"] == "removing", what="the removal to begin")
         c.coordinator.kill()
         assert command.result(60).returncode == 1
+
+
+def test_the_commands_heed_no_proxy():
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = b'{"workers": [], "total": 0, "healthy": 0}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.2", 0), Answer) as server:  # not one that no proxy is ever asked for
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.2:{server.server_port}"
+        codes = [
+            run("workers", "list", "--url", url, env={"http_proxy": "http://127.0.0.1:1", "NO_PROXY": "", "no_proxy": hosts}).returncode
+            for hosts in ("elsewhere", "elsewhere,127.0.0.2", "*")
+        ]
+        server.shutdown()
+    assert codes == [1, 0, 0]
 
 
 def test_the_admin_key(start, worker):

@@ -129,6 +129,11 @@ TEST(OllamaTest, Models) {
                       .digest = "d"}};
   EXPECT_EQ(json::parse(TagsBody(snapshot)).at("models").at(0).at("name"), "m");
   EXPECT_EQ(json::parse(RunningBody(snapshot)).at("models").at(0).at("digest").as_string().size(), 64u);
+  snapshot.models.push_back({.id = "not-loaded-yet", .engine = "llama_cpp"});
+  const json::value tags = json::parse(TagsBody(snapshot));
+  EXPECT_EQ(tags.at("models").at(1).at("digest").as_string().size(), 64u);
+  EXPECT_NE(tags.at("models").at(0).at("digest"), tags.at("models").at(1).at("digest"));
+  snapshot.models.pop_back();
   const json::value show = json::parse(*ShowBody(snapshot, R"({"model":"m:latest"})"));
   EXPECT_EQ(show.at("capabilities"), json::parse(R"(["completion","tools"])"));
   EXPECT_EQ(show.at("model_info").at("llama_cpp.context_length"), 2048);
