@@ -88,7 +88,7 @@ function(cy_module name)
 endfunction()
 
 # cy_engine(NAME [DEPS target...]): a plugin in <binary dir>/engines/NAME/ with its manifest beside it. Sees
-# engines/sdk only. Its unit tests are linked against the same sources.
+# engines/sdk only. Its unit tests are linked with the same objects.
 function(cy_engine name)
   cmake_parse_arguments(ARG "" "" "DEPS;TEST_DEPS" ${ARGN})
   file(GLOB all CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
@@ -98,15 +98,16 @@ function(cy_engine name)
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   set(dir ${PROJECT_BINARY_DIR}/bin/engines/${name})
 
-  add_library(cyllm_engine_${name} MODULE ${sources})
-  target_link_libraries(cyllm_engine_${name} PRIVATE cy_options ${ARG_DEPS} Threads::Threads)
-  set_target_properties(cyllm_engine_${name} PROPERTIES
-    CXX_VISIBILITY_PRESET hidden C_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
-    LIBRARY_OUTPUT_DIRECTORY ${dir})
+  add_library(engine_${name} OBJECT ${sources})
+  target_link_libraries(engine_${name} PRIVATE cy_options ${ARG_DEPS} Threads::Threads)
+  set_target_properties(engine_${name} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  add_library(cyllm_engine_${name} MODULE $<TARGET_OBJECTS:engine_${name}>)
+  target_link_libraries(cyllm_engine_${name} PRIVATE ${ARG_DEPS} Threads::Threads)
+  set_target_properties(cyllm_engine_${name} PROPERTIES LINKER_LANGUAGE CXX LIBRARY_OUTPUT_DIRECTORY ${dir})
   configure_file(${CMAKE_CURRENT_SOURCE_DIR}/manifest.json ${dir}/manifest.json COPYONLY)
   set_property(GLOBAL APPEND PROPERTY CY_ENGINES cyllm_engine_${name})
   if(CY_TESTS AND tests)
-    add_executable(test_engine_${name} ${sources} ${tests})
+    add_executable(test_engine_${name} ${tests} $<TARGET_OBJECTS:engine_${name}>)
     target_link_libraries(test_engine_${name} PRIVATE cy_options ${ARG_DEPS} ${ARG_TEST_DEPS} Threads::Threads GTest::gmock GTest::gtest_main)
     add_test(NAME engine_${name} COMMAND test_engine_${name})
     # A busy neighbour makes llama.cpp up to 7 times slower.
