@@ -41,6 +41,7 @@ Class ClassOf(const RequestFacts& facts, Fleet::Backend& backend, const Snapshot
 
 struct Search {
   const RequestFacts& facts;
+  const std::string& meant;  // by its model's name
   const Tries& tries;
   TimePoint now;
   std::vector<WorkerView> of[kClasses];
@@ -67,7 +68,7 @@ struct Search {
     if (context_length > 0 && context_length <= tries.too_short) return;
     const uint32_t slot = backend.slot.load(std::memory_order_relaxed);
     if (std::ranges::find(tries.slots, slot) != tries.slots.end()) return;
-    if (backend.full_until.load(std::memory_order_relaxed) > now.time_since_epoch().count()) {
+    if (backend.full.Has(meant, now)) {
       full = true;
       return;
     }
@@ -125,7 +126,7 @@ uint64_t Tries::Hash() const {
 
 Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts, const Tries& tries,
                           TimePoint now) {
-  Search search{facts, tries, now, {}};
+  Search search{facts, table.MeantBy(facts.model), tries, now, {}};
   const auto look = [&](uint32_t index) {
     const Fleet::Row& row = table.rows[index];
     Fleet::Backend& backend = *row.backend;

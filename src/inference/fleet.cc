@@ -115,7 +115,7 @@ void Fleet::Refresh(const InferenceService* service) {
   const uint32_t load = snapshot.load.running + snapshot.load.waiting;
   const bool relieved = load < backend.reported.exchange(load);
   backend.capacity = snapshot.load.max_running;
-  if (relieved && backend.full_until.exchange(0) != 0) queue_.WakeAll();
+  if (relieved && backend.full.Clear()) queue_.WakeAll();
   const bool was_gone = !row->snapshot->ready && row->snapshot->models.empty();
   if (was_gone && !snapshot.models.empty()) backend.slot = next_slot_++;
   if (row->snapshot->ready && !snapshot.ready && snapshot.models.empty())  // gone, not merely unwell

@@ -16,6 +16,7 @@
 
 #include "base/mutex.h"
 #include "inference/breaker.h"
+#include "inference/fullness.h"
 #include "inference/service.h"
 #include "inference/stream_group.h"
 #include "inference/wait_queue.h"
@@ -85,9 +86,9 @@ class Fleet : public InferenceService, public std::enable_shared_from_this<Fleet
     bool shut() const {                // takes no new requests
       return draining.load(std::memory_order_relaxed) || standby.load(std::memory_order_relaxed);
     }
-    std::atomic<int64_t> full_until{0};  // it said `overloaded`: Clock ticks
-    std::atomic<int64_t> vacated{0};     // when something that ran there ended: Clock ticks
-    std::atomic<int64_t> back_by{0};     // it was lost and may be back until then: Clock ticks
+    Fullness full;
+    std::atomic<int64_t> vacated{0};  // when something that ran there ended: Clock ticks
+    std::atomic<int64_t> back_by{0};  // it was lost and may be back until then: Clock ticks
     std::atomic<uint64_t> served{0}, failed{0};
     StreamGroup streams;
     Mutex mutex;

@@ -9,7 +9,7 @@
 namespace cyllm {
 namespace {
 
-// How long a worker that said `overloaded` is not asked, unless something ends there before.
+// How long a worker that said `overloaded` is not asked for that model, unless something ends there before.
 constexpr Millis kFullMin{50}, kFullMax{1'000};
 // So long after something has ended there, it may not know it yet: a cancel is on its way.
 constexpr Millis kVacating{1'000};
@@ -180,7 +180,7 @@ void FleetStream::LeaveBackend(Verdict verdict) {
   member_.reset();
   inner_.reset();
   --backend_->inflight;
-  backend_->full_until = 0;
+  backend_->full.Clear();
   const TimePoint now = Clock::now();
   if (runs_) backend_->vacated = now.time_since_epoch().count();
   if (verdict == Verdict::kGood) ++backend_->served;
@@ -244,8 +244,8 @@ void FleetStream::Ended(Status why) {
                     backend->vacated > (Clock::now() - kVacating).time_since_epoch().count();
   if (end_.reason == "overloaded" && parks && busy) {
     // A normal answer: elsewhere, or when something has ended there.
-    backend->full_until =
-        (Clock::now() + std::clamp(end_.retry_after, kFullMin, kFullMax)).time_since_epoch().count();
+    const TimePoint now = Clock::now();
+    backend->full.Set(model_, now, now + std::clamp(end_.retry_after, kFullMin, kFullMax));
     Refusals().Increment();
     tries_.slots.pop_back();
     --receipt_.attempts;

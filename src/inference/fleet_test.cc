@@ -280,7 +280,7 @@ TEST_F(FleetTest, AModelStaysWhereItIs) {
   ASSERT_EQ(found().size(), 1u);
   EXPECT_EQ(found()[0].index, 1u);
   EXPECT_EQ(fleet->Describe().models[0].state, ModelState::kReady);
-  fleet->table()->rows[1].backend->full_until = kNever.time_since_epoch().count();
+  fleet->table()->rows[1].backend->full.Set("m", Clock::now(), kNever);
   ASSERT_EQ(found().size(), 1u);  // rather than to wait for the other one
   EXPECT_EQ(found()[0].index, 0u);
 }
@@ -503,7 +503,7 @@ TEST_F(FleetTest, OverloadedGoesElsewhereOrWaitsUntilSomethingEnds) {
     co_await a.Next(kNever);
     const NextResult queued = co_await b.Next(kNever);
     EXPECT_TRUE(std::holds_alternative<Progress>(queued.events.at(0)));
-    full.full_until = kNever.time_since_epoch().count();  // until somebody leaves
+    full.full.Set("m", Clock::now(), kNever);  // until somebody leaves
     EXPECT_EQ((co_await b.Next(kPoll)).what, NextResult::What::kTimeout);
     b.Wake();
     EXPECT_EQ((co_await b.Next(kNever)).what, NextResult::What::kTimeout);
@@ -535,7 +535,7 @@ TEST_F(FleetTest, WhoWaitsForOneWorkerDoesNotHoldUpThoseThatAnotherTakes) {
     co_await a.Next(kNever);
     const NextResult queued = co_await b.Next(kNever);
     EXPECT_TRUE(std::holds_alternative<Progress>(queued.events.at(0)));
-    full.full_until = kNever.time_since_epoch().count();  // until somebody leaves
+    full.full.Set("m", Clock::now(), kNever);  // until somebody leaves
     EXPECT_EQ((co_await b.Next(kPoll)).what, NextResult::What::kTimeout);
   }(*first, *waits, *fleet->table()->rows[0].backend));
   EXPECT_EQ(fleet->queue().waiting("m"), 1u);
@@ -568,7 +568,7 @@ TEST_F(FleetTest, WhoFailedAndWaitsAgainIsNotOvertaken) {
   fleet->Refresh(fake.get());
   pool.RunBlocking(poll(*first));
   ASSERT_EQ(fake->seen().size(), 1u);
-  fleet->table()->rows[0].backend->full_until = kNever.time_since_epoch().count();
+  fleet->table()->rows[0].backend->full.Set("m", Clock::now(), kNever);
   auto begun = Ask("m", 1);  // goes before all that have not begun
   pool.RunBlocking(queued(*begun));
   ASSERT_EQ(fleet->queue().waiting("m"), 3u);
@@ -614,6 +614,26 @@ TEST_F(FleetTest, TwoNamesOfAModelAreOneLine) {
   differs->SetSnapshot(another);
   fleet->Add("2", differs);
   EXPECT_EQ(fleet->table()->MeantBy("default"), "default") << "they do not agree";
+}
+
+TEST_F(FleetTest, AWorkerThatIsFullForOneModelIsAskedForItsOthers) {
+  const Status full = Unavailable("full", "overloaded", Millis(60'000));
+  auto worker = std::make_shared<FakeService>(std::vector<Script>{
+      {TextAnswer({"first"}), Status::Ok(), true}, {{}, full}, {TextAnswer({"idle"}), Status::Ok()}});
+  Snapshot both = Serving("busy");
+  both.models.push_back({"idle", "echo"});
+  worker->SetSnapshot(both);
+  fleet->Add("1", worker);
+  auto first = Ask("busy"), waits = Ask("busy");
+  pool.RunBlocking([](EventSource& a, EventSource& b, Fleet::Backend& backend) -> Task<> {
+    co_await a.Next(kNever);
+    co_await b.Next(kNever);
+    backend.full.Set("busy", Clock::now(), kNever);  // until somebody leaves
+  }(*first, *waits, *fleet->table()->rows[0].backend));
+  EXPECT_EQ(Run("idle").Text(), "idle");
+  EXPECT_EQ(fleet->queue().waiting("busy"), 1u);
+  Drop(std::move(first));
+  Drop(std::move(waits));
 }
 
 TEST_F(FleetTest, InFrontOfFleetsThatQueueOverloadedIsFinal) {
