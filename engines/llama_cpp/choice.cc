@@ -39,6 +39,11 @@ void Choice::Next(std::span<float> logits, TimePoint now) {
   Take(sample);
 }
 
+void Choice::NextOfHeld(TimePoint now) {
+  std::vector<float> logits = std::exchange(held_, {});
+  Next(logits, now);
+}
+
 // The constraint looks at what was chosen first; only when it refuses that, all tokens are looked at, and one
 // of those that it allows is drawn independently: all in all, each comes with its share of them.
 Sample Choice::Choose(std::span<float> logits) {

@@ -35,12 +35,22 @@ class Choice {
     const auto prompt = static_cast<uint32_t>(request_.prompt.size());
     return prompt > computed_ ? prompt - computed_ : 0;
   }
-  bool prefilling() const { return missing() > 1 || tokens_.size() == request_.prompt.size(); }
+  bool prefilling() const { return !held() && (missing() > 1 || tokens_.size() == request_.prompt.size()); }
   void Computed(uint32_t tokens) { computed_ += tokens; }
-  void Rewind() { computed_ = 0; }  // it has lost its sequence
+  void Rewind() {  // it has lost its sequence
+    computed_ = 0;
+    held_.clear();
+  }
 
   // `logits` of the last token: chooses the next one.
   void Next(std::span<float> logits, TimePoint now);
+
+  // A grammar says what that one may be, which may take long.
+  bool constrained() const { return constraint_.has_value(); }
+  // Next, later: the logits are kept until then.
+  void Hold(std::span<const float> logits) { held_.assign(logits.begin(), logits.end()); }
+  bool held() const { return !held_.empty(); }
+  void NextOfHeld(TimePoint now);
 
   // Of guesses at its text.
   Acceptance& acceptance() { return acceptance_; }
@@ -76,6 +86,7 @@ class Choice {
   std::vector<Token> tokens_;  // prompt, and what was generated and is to be computed
   std::vector<Token> banned_;
   std::vector<float> logits_;  // scratch: as they came
+  std::vector<float> held_;
   uint32_t computed_ = 0;
   uint32_t generated_ = 0;  // with the one that ended it
   std::optional<uint32_t> reason_;

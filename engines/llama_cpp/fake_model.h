@@ -25,6 +25,7 @@ class FakeVocabulary final : public Vocabulary {
   bool IsEnd(Token token) const override { return token == kEnd; }
   const std::vector<Token>& end_tokens() const override { return end_; }
   std::string Piece(Token token) const override {
+    if (on_piece) on_piece(token);
     if (const auto it = pieces.find(token); it != pieces.end()) return it->second;
     return token < 256 ? std::string(1, static_cast<char>(token)) : std::string();
   }
@@ -37,6 +38,7 @@ class FakeVocabulary final : public Vocabulary {
 
   std::map<Token, std::string> pieces;
   std::function<void(std::string_view)> on_tokenize;
+  std::function<void(Token)> on_piece;
 
  private:
   const std::vector<Token> end_ = {kEnd};

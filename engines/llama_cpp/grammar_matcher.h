@@ -2,11 +2,11 @@
 #pragma once
 
 #include <array>
+#include <boost/unordered/unordered_flat_set.hpp>
 #include <cstdint>
 #include <memory>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "llama_cpp/grammar.h"
@@ -77,7 +77,7 @@ class GrammarMatcher {
   bool exhausted_ = false;
   // Scratch of Close.
   std::vector<Place> todo_;
-  std::unordered_set<uint64_t> seen_;
+  boost::unordered_flat_set<uint64_t> seen_;
 };
 
 }  // namespace cyllm::llama

@@ -35,7 +35,9 @@ Scheduler::Scheduler(Decoder& decoder, const Vocabulary& vocabulary, SchedulerOp
       cache_(decoder, decoder.max_running(), options.prefix_caching),
       budget_(options.target_itl, options.prefill_chunk),
       running_(decoder.max_sequences()),
-      turns_(options.target_itl) {}
+      turns_(options.target_itl),
+      matching_(options.target_itl / 2, 0.5),
+      dear_matching_(options.target_itl / 2, 0.25) {}
 
 Scheduler::~Scheduler() = default;
 
@@ -101,9 +103,10 @@ bool Scheduler::Plan() {
   DepartLong();
   Compact();
   decoding_ = prompt_ = 0;
+  const bool held = PlanHeld();
   PlanTurn(now);
   AddRows();
-  return !rows_.empty() || !empty_.empty();
+  return !rows_.empty() || !empty_.empty() || held;
 }
 
 std::optional<TimePoint> Scheduler::WakeAt() const {
@@ -233,7 +236,8 @@ uint32_t Scheduler::Decoding() const {
 
 void Scheduler::PlanDecoding() {
   for (auto& slot : running_) {
-    if (!slot || !OfStep(*slot) || slot->choice->prefilling() || MustWait(*slot) || !slot->job->Reserve())
+    if (!slot || !OfStep(*slot) || slot->choice->prefilling() || slot->choice->held() || MustWait(*slot) ||
+        !slot->job->Reserve())
       continue;
     slot->planned = 1;
     slot->sample = true;
@@ -323,7 +327,7 @@ std::vector<uint64_t> Scheduler::Planned() const {
 
 void Scheduler::Compute(const std::atomic<bool>& abort, Events* events) {
   for (const Slot& slot : std::exchange(empty_, {})) Emit(slot, events);
-  if (rows_.empty()) return;
+  if (rows_.empty()) return MatchHeld(true, events);
   const TimePoint start = now_();
   for (auto& slot : running_)
     if (slot && slot->planned > 0) slot->choice->Started(start);
@@ -335,6 +339,7 @@ void Scheduler::Compute(const std::atomic<bool>& abort, Events* events) {
   const auto rows = static_cast<uint32_t>(rows_.size());
   budget_.Report(rows - prompt_, prompt_, end - start);
   if (decoding_ == 1 && !changed_) guess_length_.Report(rows, end - start);
+  MatchHeld(false, events);
   for (uint32_t sequence = 0; sequence < running_.size(); ++sequence)
     if (running_[sequence] && running_[sequence]->planned > 0) Advance(sequence, end, events);
 }
@@ -348,66 +353,6 @@ void Scheduler::Advance(uint32_t sequence, TimePoint now, Events* events) {
   cache_.Append(sequence, choice.tokens().subspan(choice.computed(), slot.planned));
   choice.Computed(slot.planned);
   if (slot.sample) Sample(sequence, prefilling, decoder_.Logits(slot.row), now, events);
-}
-
-// False: it threw, and its request has ended.
-bool Scheduler::Next(const Slot& slot, std::span<float> logits, TimePoint now, Events* events) {
-  try {
-    slot.choice->Next(logits, now);
-    return true;
-  } catch (const std::exception& e) {
-    // Of its other sequences too, what the step computed is not accounted for.
-    for (uint32_t sequence = 0; sequence < running_.size(); ++sequence)
-      if (const auto& other = running_[sequence]; other && other->job == slot.job)
-        cache_.Cut(sequence, other->choice->computed());
-    cyllm_error error{};
-    error.size = sizeof error;
-    sdk::Fail(&error, CYLLM_INTERNAL, std::string("the answer failed: ") + e.what(), "engine_failed");
-    End(slot.job, &error, events);
-    return false;
-  }
-}
-
-void Scheduler::Sample(uint32_t sequence, bool prefilling, std::span<float> logits, TimePoint now,
-                       Events* events) {
-  const Slot slot = *running_[sequence];
-  Choice& choice = *slot.choice;
-  const Request& request = *slot.job->request;
-  if (prefilling) cache_.Name(sequence, request.prefix_hashes, static_cast<uint32_t>(request.prompt.size()));
-  if (!Next(slot, logits, now, events)) return;
-  ++stats_.generated;
-  if (choice.finished()) Free(sequence);
-  Emit(slot, events);
-}
-
-void Scheduler::Emit(const Slot& slot, Events* events) {
-  Job* job = slot.job;
-  Choice& choice = *slot.choice;
-  const uint64_t id = job->request->id;
-  // One event's credit is reserved; more, of a token that gives several, as far as credit reaches.
-  for (bool first = true; first || job->credit > job->reserved; first = false) {
-    if (first && job->reserved > 0) --job->reserved;
-    std::optional<Delta> delta = choice.output().Take();
-    if (!delta) break;
-    std::string call = delta->part.opens ? choice.CallId(delta->part.call) : std::string();
-    events->Piece(id, choice.index(), std::move(*delta), std::move(call));
-    --job->credit;
-  }
-  if (!choice.finished()) return;
-  if (!choice.output().empty()) return ending_.push_back(slot);
-  cyllm_event& event = events->Add(id, CYLLM_EVENT_FINISHED, choice.index());
-  event.finish_reason = choice.reason();
-  event.end = choice.output().end();
-  event.stop_match = events->Keep(choice.output().stop_match().value_or(std::string()));
-  event.prompt_tokens = static_cast<uint32_t>(job->request->prompt.size());
-  // Of an answer that is taken over, what was said before may have been there too.
-  event.cached_tokens = std::min(job->cached.value_or(0), event.prompt_tokens);
-  event.completion_tokens = choice.generated();
-  event.reasoning_tokens = choice.output().reasoning_tokens();
-  event.queue_ms = choice.queue_ms();
-  event.ttft_ms = choice.ttft_ms();
-  event.decode_ms = choice.decode_ms();
-  if (--job->unfinished == 0) End(job, nullptr, events);
 }
 
 void Scheduler::Free(uint32_t sequence) {

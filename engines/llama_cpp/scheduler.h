@@ -16,6 +16,7 @@
 #include "llama_cpp/chunk_budget.h"
 #include "llama_cpp/decoder.h"
 #include "llama_cpp/events.h"
+#include "llama_cpp/matching_budget.h"
 #include "llama_cpp/prefix_cache.h"
 #include "llama_cpp/prompt_lane.h"
 #include "llama_cpp/request.h"
@@ -58,6 +59,10 @@ struct SchedulerStats {
 //
 // A step is computed with one adapter, or none; those that have something to compute take turns.
 //
+// Grammars are matched on this thread. Where that takes long, the choice is held, with its logits, until its
+// turn in a later step: the dear ones share a quarter of the time, and no step waits for more than one of
+// them.
+//
 // With a prompt lane, long prompts are computed there while others decode, and the sequence comes back with
 // all of its prompt. Those past the lane's seats wait for one for a moment; then they are computed here, in
 // turns as above, until one is free. So they are, and the lane gets none, while there are more of them than
@@ -96,6 +101,7 @@ class Scheduler {
   PrefixNames::Changes CacheChanges() { return cache_.names().Take(); }
 
  private:
+  static constexpr MatchingBudget::Seconds kDear{0.01};  // a grammar that takes so long for a token
   struct Job;
   struct Slot {  // one choice, waiting or running
     Job* job;
@@ -108,6 +114,10 @@ class Scheduler {
     std::vector<Token> guess;
     uint32_t match = 0;  // of the guess
     TimePoint admitted{};
+    MatchingBudget::Seconds matched{0};  // the last match of its grammar took so long
+    TimePoint held{};                    // with choice->held(): since
+    bool due = false;                    // then: it may be matched in this step
+    bool dear() const { return matched >= kDear; }
   };
   struct Away {
     Slot slot;
@@ -146,8 +156,12 @@ class Scheduler {
   void PlanPrefill();
   void AddRows();
   void Advance(uint32_t sequence, TimePoint now, Events* events);
-  bool Next(const Slot& slot, std::span<float> logits, TimePoint now, Events* events);
+  bool Next(uint32_t sequence, std::span<float> logits, TimePoint now, Events* events);
   void Sample(uint32_t sequence, bool prefilling, std::span<float> logits, TimePoint now, Events* events);
+  MatchingBudget& BudgetOf(const Slot& slot);
+  bool PlanHeld();
+  void MatchHeld(bool idle, Events* events);
+  void Choose(uint32_t sequence, std::span<float> logits, TimePoint now, Events* events);
   void Verify(uint32_t sequence, TimePoint now, Events* events);
   void Emit(const Slot& slot, Events* events);
   void Free(uint32_t sequence);
@@ -174,6 +188,7 @@ class Scheduler {
   std::vector<Row> rows_;
   uint32_t decoding_ = 0, prompt_ = 0;  // rows of this step
   AdapterTurns turns_;
+  MatchingBudget matching_, dear_matching_;
   uint32_t adapter_ = 0;        // of this step
   bool changed_ = false;        // since the step before
   std::set<uint32_t> decoded_;  // adapters whose last step was one of tokens

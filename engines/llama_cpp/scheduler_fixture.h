@@ -40,6 +40,7 @@ class SchedulerTest : public ::testing::Test {
     auto request = ReadRequest(in.get(), vocabulary_.size(), *adapter, &error);
     ASSERT_TRUE(request) << error.message;
     request->submitted = now_;
+    request->index = &index_;
     ASSERT_TRUE(FillPrompt(chat_, vocabulary_, decoder_->max_length(), request.get(), &error))
         << error.message;
     scheduler_->Add(std::move(request), &events_);
@@ -80,6 +81,7 @@ class SchedulerTest : public ::testing::Test {
   std::string Text(uint64_t id, uint32_t choice = 0) { return gatherer_.Now(id).choices[choice].text; }
 
   FakeVocabulary vocabulary_;
+  TokenIndex index_{vocabulary_};
   FakeChat chat_;
   std::unique_ptr<FakeDecoder> decoder_;
   Cores cores_{2};

@@ -8,7 +8,7 @@ namespace cyllm::llama {
 
 // Several sequences with several tokens each would be computed one after the other (decoder.h).
 void Scheduler::PlanGuess(Slot* slot) {
-  if (!options_.speculation || !decoder_.can_copy()) return;
+  if (!options_.speculation || !decoder_.can_copy() || slot->dear()) return;
   Choice& choice = *slot->choice;
   const uint32_t left = choice.request().max_tokens - choice.generated();
   const Guess guess = Lookup(choice.tokens(), std::min(left - 1, GuessLength::kMost));
@@ -31,7 +31,7 @@ void Scheduler::Verify(uint32_t sequence, TimePoint now, Events* events) {
   while (true) {
     cache_.Append(sequence, choice.tokens().last(1));
     choice.Computed(1);
-    if (!Next(slot, decoder_.Logits(first + right), now, events)) return;
+    if (!Next(sequence, decoder_.Logits(first + right), now, events)) return;
     ++stats_.generated;
     if (choice.finished()) break;
     holds = right >= slot.guess.size() || choice.tokens().back() == slot.guess[right];
