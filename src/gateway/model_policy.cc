@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "inference/fleet.h"
+
 namespace cyllm {
 
 std::optional<ModelNames::Name> ModelNames::Find(const Snapshot& snapshot, const std::string& name) {
@@ -18,7 +20,7 @@ std::optional<ModelNames::Name> ModelNames::Find(const Snapshot& snapshot, const
   return std::nullopt;
 }
 
-std::optional<ModelNames::Name> ModelNames::Find(const std::string& name) {
+std::optional<ModelNames::Name> ModelNames::Find(const std::string& name, TimePoint now) {
   std::shared_ptr<const Snapshot> known;
   {
     MutexLock lock(mutex_);
@@ -26,11 +28,27 @@ std::optional<ModelNames::Name> ModelNames::Find(const std::string& name) {
   }
   if (known->Find(name)) return Name{name, {}};
   known = std::make_shared<const Snapshot>(service_.Describe());
+  const std::optional<Name> here = Find(*known, name);
+  Snapshot away;
   {
     MutexLock lock(mutex_);
+    Remember(*known_, *known, now);
     known_ = known;
+    if (here) return here;
+    for (const auto& [id, gone] : away_) away.models.push_back(gone.model);
   }
-  return known->models.empty() ? Name{name, {}} : Find(*known, name);
+  if (const std::optional<Name> gone = Find(away, name)) return gone;
+  if (known->models.empty()) return Name{name, {}};
+  return std::nullopt;
+}
+
+void ModelNames::Remember(const Snapshot& before, const Snapshot& after, TimePoint now) {
+  std::erase_if(away_, [&](const auto& gone) {
+    return after.Find(gone.first) || now - gone.second.since >= Fleet::kRemembered;
+  });
+  for (const ModelInfo& model : before.models)
+    if (!after.Find(model.id) && away_.size() < Fleet::kMaxRemembered)
+      away_.try_emplace(model.id, Away{model, now});
 }
 
 void ResolveModel(const GatewayOptions& options, ModelNames& names, dialect::Call& call) {
@@ -38,7 +56,7 @@ void ResolveModel(const GatewayOptions& options, ModelNames& names, dialect::Cal
     RequestFacts& facts = request.facts;
     if (const auto alias = options.model_aliases.find(facts.model); alias != options.model_aliases.end())
       facts.model = alias->second;
-    const std::optional<ModelNames::Name> found = names.Find(facts.model);
+    const std::optional<ModelNames::Name> found = names.Find(facts.model, Clock::now());
     if (!found && options.model_fallback) facts.model = "default";
     if (!found || found->adapter.empty() || !facts.adapter.empty()) continue;
     facts.model = found->model;

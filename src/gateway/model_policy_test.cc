@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "inference/fake_service.h"
+#include "inference/fleet.h"
 
 namespace cyllm {
 namespace {
@@ -78,6 +79,23 @@ TEST_F(ModelPolicyTest, FallbackIsForWhatThereIsNot) {
   EXPECT_EQ(Resolved("nothing"), "default/");
   Has({});
   EXPECT_EQ(Resolved("unseen"), "unseen/") << "nothing is known of any model";
+}
+
+TEST_F(ModelPolicyTest, WhatIsAwayIsStillMeant) {
+  options_.model_fallback = true;
+  ASSERT_EQ(Resolved("law"), "base/law");
+  Has({Model("other", {"poet"})});
+  EXPECT_EQ(Resolved("law"), "base/law");
+  EXPECT_EQ(Resolved("base:poet"), "base/poet");
+  EXPECT_EQ(Resolved("base"), "base/") << "no case for the fallback";
+  EXPECT_EQ(Resolved("poet"), "other/poet") << "who is here, first";
+  Has({});
+  EXPECT_EQ(Resolved("law"), "base/law");
+  const TimePoint later = Clock::now() + Fleet::kRemembered;
+  Has({Model("new", {})});
+  EXPECT_FALSE(names_.Find("law", later));
+  Has({Model("base", {}), Model("new", {})});
+  EXPECT_FALSE(names_.Find("law", later)) << "it is back, without the adapter";
 }
 
 TEST_F(ModelPolicyTest, AdaptersAndAliasesAreListed) {
