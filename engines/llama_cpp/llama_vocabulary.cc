@@ -6,6 +6,8 @@ namespace cyllm::llama {
 
 namespace {
 
+constexpr size_t kSmall = 1 << 20;
+
 class LlamaVocabulary final : public Vocabulary {
  public:
   explicit LlamaVocabulary(const llama_vocab* vocab) : vocab_(vocab) {
@@ -35,7 +37,8 @@ class LlamaVocabulary final : public Vocabulary {
 
   std::vector<Token> Tokenize(std::string_view text, bool begin) const override {
     const auto length = static_cast<int32_t>(text.size());
-    std::vector<Token> out(text.size() / 3 + 16);
+    // A byte is a token at most. For what is large, a guess: it is done again where that was too short.
+    std::vector<Token> out(text.size() / (text.size() <= kSmall ? 1 : 3) + 16);
     int32_t n = llama_tokenize(vocab_, text.data(), length, out.data(), static_cast<int32_t>(out.size()),
                                begin, true);
     if (n < 0 && n != INT32_MIN) {

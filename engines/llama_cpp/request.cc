@@ -163,6 +163,33 @@ std::unique_ptr<Request> ReadRequest(const cyllm_request& in, uint32_t vocabular
   return out;
 }
 
+namespace {
+
+// About how many tokens a text has, if that is far more than `max_length`: its beginning tells so, and no
+// more of it is read.
+std::optional<size_t> FarTooLong(const Vocabulary& vocabulary, std::string_view text, uint32_t max_length) {
+  constexpr size_t kBytesPerToken = 16;  // many, but for texts of blanks and the like
+  size_t part = max_length * kBytesPerToken;
+  if (text.size() < 2 * part) return std::nullopt;
+  while (part > 0 && (text[part] & 0xC0) == 0x80) --part;
+  const size_t tokens = vocabulary.Tokenize(text.substr(0, part)).size();
+  if (tokens < size_t{2} * max_length) return std::nullopt;
+  return static_cast<size_t>(static_cast<double>(tokens) / static_cast<double>(part) *
+                             static_cast<double>(text.size()));
+}
+
+bool TooLong(const char* about, size_t length, uint32_t max_length, const char* param, cyllm_error* error) {
+  // Agents look for these very words to know that they must shorten their history.
+  sdk::Fail(error, CYLLM_INVALID_ARGUMENT,
+            "this model's maximum context length is " + std::to_string(max_length) +
+                " tokens; the prompt has " + about + std::to_string(length) +
+                " and exceeds the available context size",
+            "context_length_exceeded", param);
+  return false;
+}
+
+}  // namespace
+
 bool FillPrompt(const ChatTemplate& chat, const Vocabulary& vocabulary, uint32_t max_length, Request* request,
                 cyllm_error* error) {
   const char* const param = request->kind == CYLLM_KIND_CHAT ? "messages" : "prompt";
@@ -178,6 +205,8 @@ bool FillPrompt(const ChatTemplate& chat, const Vocabulary& vocabulary, uint32_t
   if (!request->suffix.empty()) {
     if (!FillInfill(vocabulary, request, error)) return false;
   } else if (request->kind != CYLLM_KIND_TOKENS) {
+    if (const auto length = FarTooLong(vocabulary, request->text, max_length))
+      return TooLong("about ", *length, max_length, param, error);
     request->prompt = vocabulary.Tokenize(request->text);
   }
   if (request->echo) {
@@ -193,15 +222,7 @@ bool FillPrompt(const ChatTemplate& chat, const Vocabulary& vocabulary, uint32_t
     sdk::Fail(error, CYLLM_INVALID_ARGUMENT, "the prompt is empty", "invalid_value", param);
     return false;
   }
-  if (length >= max_length) {
-    sdk::Fail(error, CYLLM_INVALID_ARGUMENT,
-              // Agents look for these very words to know that they must shorten their history.
-              "this model's maximum context length is " + std::to_string(max_length) +
-                  " tokens; the prompt has " + std::to_string(length) +
-                  " and exceeds the available context size",
-              "context_length_exceeded", param);
-    return false;
-  }
+  if (length >= max_length) return TooLong("", length, max_length, param, error);
   request->max_tokens = std::min(request->max_tokens, max_length - static_cast<uint32_t>(length));
   return true;
 }
