@@ -83,6 +83,29 @@ def test_a_stopped_worker_is_left_out_after_a_bounded_silence(chain):
     both(c)
 
 
+def test_a_machine_with_many_workers_goes_silent(chain):
+    """Its workers are found dead one after the other; nobody is sent from one to the next, to be given up at the third."""
+    slow = registry(default={"itl_ms": 100})
+    c = chain(*[slow] * 6)
+    wait_until(lambda: healthy(c) == 6, what="all workers")
+    api = c.client()
+    text = " ".join(f"w{n}" for n in range(100))
+
+    def ask(n):
+        return api.chat.completions.create(model="default", messages=user(f"{n} {text}")).choices[0].message.content
+
+    with ThreadPoolExecutor(48) as pool:
+        answers = [pool.submit(ask, n) for n in range(48)]
+        wait_until(lambda: all(inflight(w) > 2 for w in c.workers), what="all workers to be busy")
+        for w in c.workers[1:]:
+            w.signal(signal.SIGSTOP)
+        late = pool.submit(ask, 48)
+        assert [a.result(90) for a in answers] == [f"{n} {text}" for n in range(48)]
+        assert late.result(90) == f"48 {text}"
+    for w in c.workers[1:]:
+        w.signal(signal.SIGCONT)
+
+
 def test_an_engine_that_crashes_its_process(chain):
     c = chain(registry(default={"crash_after": 0}), registry(default={}))
     both(c)

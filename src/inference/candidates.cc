@@ -9,8 +9,9 @@ namespace {
 
 // Better ones first; only the best class that has somebody is asked. Tight: its context looks too short for
 // the request, by an estimate that may be wrong: the engine, which counts, decides.
-// Crowded: the model would take another one's place there, or wait: it stays where it is.
-enum Class : uint8_t { kHinted, kGood, kCrowded, kTight, kAvoided, kSuspect, kClasses };
+// Crowded: the model would take another one's place there, or wait: it stays where it is. Quiet: it may be
+// dead, and what is sent there is lost later; rather than that, a request waits for one that is full.
+enum Class : uint8_t { kHinted, kGood, kCrowded, kTight, kAvoided, kSuspect, kQuiet, kClasses };
 
 // Tokens of context that the request is expected to need.
 uint64_t ExpectedLength(const RequestFacts& facts) {
@@ -26,6 +27,7 @@ bool Named(const std::string& name, const Fleet::Backend& backend, const Snapsho
 
 Class ClassOf(const RequestFacts& facts, Fleet::Backend& backend, const Snapshot& snapshot,
               const ModelInfo* model, TimePoint now) {
+  if (snapshot.quiet) return kQuiet;
   if (backend.suspect.load(std::memory_order_relaxed)) {
     MutexLock lock(backend.mutex);
     if (backend.breaker.state(now) == Breaker::State::kOpen) return kSuspect;
@@ -146,6 +148,7 @@ Candidates FindCandidates(const Fleet::Table& table, const RequestFacts& facts, 
     search.Look(index, *table.rows[index].backend, snapshot, snapshot.load);
   }
   Candidates found;
+  if (search.full) search.of[kQuiet].clear();
   for (auto& views : search.of) {
     if (views.empty()) continue;
     found.views = std::move(views);

@@ -285,6 +285,30 @@ TEST_F(FleetTest, AModelStaysWhereItIs) {
   EXPECT_EQ(found()[0].index, 0u);
 }
 
+TEST_F(FleetTest, AWorkerOfWhichNothingIsHeardIsAskedLastAndNotInsteadOfWaiting) {
+  Snapshot silent = Serving("m");
+  silent.quiet = true;
+  auto one = std::make_shared<FakeService>(), two = std::make_shared<FakeService>();
+  one->SetSnapshot(silent);
+  two->SetSnapshot(Serving("m"));
+  fleet->Add("1", one);
+  RequestFacts facts;
+  facts.model = "m";
+  facts.worker_hint = "1";
+  const auto found = [&] { return FindCandidates(*fleet->table(), facts, {}, Clock::now()); };
+  EXPECT_EQ(found().views.size(), 1u) << "it may be alive";
+  fleet->Add("2", two);
+  ASSERT_EQ(found().views.size(), 1u);
+  EXPECT_EQ(found().views[0].index, 1u);
+  fleet->table()->rows[1].backend->full.Set("m", Clock::now(), kNever);
+  EXPECT_TRUE(found().views.empty());
+  EXPECT_TRUE(found().all_full);
+  one->SetSnapshot(Serving("m"));
+  fleet->Refresh(one.get());
+  ASSERT_EQ(found().views.size(), 1u);
+  EXPECT_EQ(found().views[0].index, 0u);
+}
+
 // A worker with so many tokens of context that answers with its name, or that the prompt is too long.
 std::shared_ptr<FakeService> Holding(uint32_t context, bool fits) {
   const Status too_long = InvalidArgument("too long", "messages", "context_length_exceeded");

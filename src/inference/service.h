@@ -81,7 +81,8 @@ struct Snapshot {
   Load load;
   bool ready = false;  // can answer a request now
   std::vector<std::string> not_ready_reasons;
-  std::string name;  // of the process; empty: not known. Travels in Hello
+  std::string name;    // of the process; empty: not known. Travels in Hello
+  bool quiet = false;  // nothing was heard of it for a while: it may be dead; not on the wire
   bool operator==(const Snapshot&) const = default;
 
   const ModelInfo* Find(const std::string& id) const;

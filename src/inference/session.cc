@@ -69,6 +69,7 @@ Task<> Session::Pulse(std::shared_ptr<Session>, Snapshot told) {
       Abort(Unavailable("the connection went silent"));
       co_return;
     }
+    Listen(std::chrono::duration_cast<Millis>(now - heard));
     Snapshot snapshot = options_.serves ? options_.serves->Describe() : Snapshot{};
     const bool changed = snapshot != told;
     const PrefixChanges prefixes =
@@ -89,6 +90,16 @@ Task<> Session::Pulse(std::shared_ptr<Session>, Snapshot told) {
     }
     Kick();
   }
+}
+
+void Session::Listen(Millis silence) {
+  const bool quiet = silence > options_.quiet_after;
+  {
+    MutexLock lock(mutex_);
+    if (closed_ || !hello_ || quiet == quiet_) return;
+    quiet_ = quiet;
+  }
+  if (options_.on_peer) options_.on_peer();
 }
 
 std::shared_ptr<SessionTransport> Session::transport() const {
@@ -257,6 +268,7 @@ Snapshot Session::peer_snapshot() const {
   MutexLock lock(mutex_);
   Snapshot snapshot = peer_snapshot_;
   snapshot.name = peer_name_;
+  snapshot.quiet = quiet_;
   if (peer_goaway_) {
     snapshot.ready = false;
     snapshot.not_ready_reasons = {"draining"};

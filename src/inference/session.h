@@ -39,6 +39,7 @@ struct SessionOptions {
   uint32_t credit = 256;                     // deltas a submitted request may have under way
   Millis heartbeat{1'000};
   Millis silence_limit{4'000};  // without any message from the peer: dead
+  Millis quiet_after{2'000};    // the same: its snapshot is quiet, until something is heard
   // Called on some thread, without locks: after the peer's Hello, and whenever its snapshot changed.
   std::function<void()> on_peer;
   // Where the peer's reports of its prefix caches go; null: nowhere.
@@ -105,6 +106,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void OnEvents(uint64_t id, const cy::llm::EventBatch& events);
   void Grant(uint64_t id, uint32_t deltas);
   void CancelOutgoing(uint64_t id);
+  void Listen(Millis silence);
   Task<> Pulse(std::shared_ptr<Session> self, Snapshot told);  // in Hello
   void Kick();
   void KickSoon(const Executor& home);
@@ -131,6 +133,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::string peer_name_ CY_GUARDED_BY(mutex_);
   bool peer_serves_ CY_GUARDED_BY(mutex_) = false;
   Snapshot peer_snapshot_ CY_GUARDED_BY(mutex_);
+  bool quiet_ CY_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace cyllm

@@ -250,6 +250,32 @@ TEST(Session, APeerThatIsSilentIsLost) {
   scope.Join();
 }
 
+TEST(Session, APeerOfWhichNothingIsHeardIsQuietUntilItIs) {
+  SessionOptions options;
+  options.heartbeat = Millis(4);
+  options.silence_limit = Millis(3'600'000);
+  options.quiet_after = Millis(20);
+  std::atomic<int> quiet{0}, heard{0};
+  Lone* at = nullptr;
+  options.on_peer = [&] { ++(at->session->peer_snapshot().quiet ? quiet : heard); };
+  Lone lone(options);
+  at = &lone;
+  cy::llm::SessionMessage hello, heartbeat;
+  hello.add_frames()->mutable_hello()->set_version(Session::kVersion);
+  heartbeat.add_frames()->mutable_heartbeat();
+  lone.Start();
+  lone.session->OnMessage(hello);
+  const TimePoint until = Clock::now() + std::chrono::seconds(10);
+  while (quiet == 0 && Clock::now() < until) std::this_thread::yield();
+  EXPECT_GT(quiet, 0);
+  heard = 0;
+  while (heard == 0 && Clock::now() < until) {
+    lone.session->OnMessage(heartbeat);
+    std::this_thread::yield();
+  }
+  EXPECT_GT(heard, 0);
+}
+
 TEST(Session, WhatChangesAfterHelloIsTold) {
   struct Becoming : InferenceService {  // ready by the second look
     EventStream Infer(Request, Context) override { return EndedStream(Status::Ok()); }
