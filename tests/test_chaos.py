@@ -67,20 +67,29 @@ class Fleet:
 
     def hurt(self, rng: random.Random) -> str:
         """One thing goes wrong and comes right again; everything else is whole meanwhile."""
-        who = rng.choice(["worker", "worker", "coordinator", "link", "front"])
+        who = rng.choice(["worker", "worker", "machine", "coordinator", "link", "front"])
         if who == "worker":
             n, way = rng.randrange(WORKERS), rng.choice(["kill", "kill", "term", "stop"])
             process = self.workers[n]
             if way == "stop":
-                self.stop(process, rng)
+                self.stop([process], rng)
             else:
                 process.kill() if way == "kill" else process.terminate()
                 self.workers[n] = self.new_worker(self.worker_at[n])
+        elif who == "machine":  # all workers but one
+            gone, way = rng.sample(range(WORKERS), WORKERS - 1), rng.choice(["kill", "stop"])
+            if way == "stop":
+                self.stop([self.workers[n] for n in gone], rng)
+            else:
+                for n in gone:
+                    self.workers[n].kill()
+                for n in gone:
+                    self.workers[n] = self.new_worker(self.worker_at[n])
         elif who == "coordinator":
             n, way = rng.randrange(COORDINATORS), rng.choice(["kill", "kill", "term", "stop"])
             process = self.coordinators[n]
             if way == "stop":
-                self.stop(process, rng)
+                self.stop([process], rng)
             else:
                 process.kill() if way == "kill" else process.terminate()
                 self.coordinators[n] = self.new_coordinator(self.links[n], *self.coordinator_at[n])
@@ -96,10 +105,12 @@ class Fleet:
         self.wait_whole()
         return f"{who} {way}"
 
-    def stop(self, process, rng):
-        process.signal(signal.SIGSTOP)
+    def stop(self, processes, rng):
+        for process in processes:
+            process.signal(signal.SIGSTOP)
         time.sleep(rng.choice([0.2, 1.0, 6.5]))
-        process.signal(signal.SIGCONT)
+        for process in processes:
+            process.signal(signal.SIGCONT)
 
 
 def rss_mb(pid: int) -> float:
