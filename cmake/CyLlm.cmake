@@ -124,7 +124,7 @@ function(cy_engine name)
     cy_test_options(test_engine_${name})
     add_test(NAME engine_${name} COMMAND test_engine_${name})
     # A busy neighbour makes llama.cpp up to 7 times slower.
-    set_tests_properties(engine_${name} PROPERTIES TIMEOUT 600 RUN_SERIAL ON)
+    set_tests_properties(engine_${name} PROPERTIES TIMEOUT 1200 RUN_SERIAL ON)
   endif()
 endfunction()
 
