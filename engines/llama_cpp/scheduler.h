@@ -60,8 +60,8 @@ struct SchedulerStats {
 // A step is computed with one adapter, or none; those that have something to compute take turns.
 //
 // Grammars are matched on this thread. Where that takes long, the choice is held, with its logits, until its
-// turn in a later step: the dear ones share a quarter of the time, and no step waits for more than one of
-// them.
+// turn in a later step: those that are known to be dear share a quarter of the time, the others half of it,
+// and a step waits for one of each past its share at most.
 //
 // With a prompt lane, long prompts are computed there while others decode, and the sequence comes back with
 // all of its prompt. Those past the lane's seats wait for one for a moment; then they are computed here, in

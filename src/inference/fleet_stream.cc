@@ -36,7 +36,10 @@ size_t TokensOf(const E& event) {
 }  // namespace
 
 FleetStream::~FleetStream() {
-  if (inner_) LeaveBackend(Verdict::kNone);
+  if (inner_) {
+    backend_->full.Clear();
+    LeaveBackend(Verdict::kNone);
+  }
   LeaveQueue();
 }
 
@@ -180,7 +183,6 @@ void FleetStream::LeaveBackend(Verdict verdict) {
   member_.reset();
   inner_.reset();
   --backend_->inflight;
-  backend_->full.Clear();
   const TimePoint now = Clock::now();
   if (runs_) backend_->vacated = now.time_since_epoch().count();
   if (verdict == Verdict::kGood) ++backend_->served;
@@ -220,6 +222,7 @@ void FleetStream::Ended(Status why) {
   // Of a fleet that is there: it tells what happened to a worker of its own.
   const bool relayed = fleet_->options_.of_fleets && lost && backend->service->Describe().ready;
   if (relayed && verdict == Verdict::kBad) verdict = Verdict::kNone;
+  if (why.reason != "overloaded") backend->full.Clear();  // a refusal makes no room
   LeaveBackend(verdict);
   end_ = std::move(why);
   if (end_.ok() || delivered_ || Clock::now() >= context_.deadline) return End(end_);

@@ -651,7 +651,9 @@ TEST_F(FleetTest, AWorkerThatIsFullForOneModelIsAskedForItsOthers) {
   auto first = Ask("busy"), waits = Ask("busy");
   pool.RunBlocking([](EventSource& a, EventSource& b, Fleet::Backend& backend) -> Task<> {
     co_await a.Next(kNever);
+    backend.full.Set("third", Clock::now(), kNever);
     co_await b.Next(kNever);
+    EXPECT_TRUE(backend.full.Has("third", Clock::now())) << "a refusal made room";
     backend.full.Set("busy", Clock::now(), kNever);  // until somebody leaves
   }(*first, *waits, *fleet->table()->rows[0].backend));
   EXPECT_EQ(Run("idle").Text(), "idle");

@@ -2,7 +2,6 @@
 // other models are asked on. Thread-safe; costs a load where nothing is full.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <string>
 #include <unordered_map>

@@ -69,7 +69,7 @@ class Connection final : public HttpExchange {
   void Gone();
   Task<> Linger();
 
-  // Cancels what waits on the socket when `limit` has passed; timed_out_ tells then.
+  // Cancels what waits on the socket when `limit` has passed; limit_ tells then.
   struct Limit;
 
   ByteStream stream_;
